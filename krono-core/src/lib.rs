@@ -1,0 +1,16 @@
+//! The packet as a value, and what every krono program needs to decide about it.
+//!
+//! ```text
+//! frame ─parse─▶ PacketMeta ─admit─▶ probe ─▶ touch ─▶ finish: step ─▶ Verdict ─▶ route ─▶ apply ─▶ tx
+//! ```
+//!
+//! Nothing here knows DPDK, sockets, threads or the time of day; nothing allocates after
+//! construction.
+#![deny(unsafe_code)]
+
+pub mod checksum;
+pub mod drop;
+pub mod frame;
+pub mod packet;
+pub mod program;
+pub mod time;

@@ -1,0 +1,37 @@
+#include "shim.h"
+
+uint16_t shim_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_rx_burst(port, queue, mbufs, count);
+}
+
+uint16_t shim_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count)
+{
+	return rte_eth_tx_burst(port, queue, mbufs, count);
+}
+
+struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool)
+{
+	return rte_pktmbuf_alloc(pool);
+}
+
+void shim_pktmbuf_free(struct rte_mbuf *mbuf)
+{
+	rte_pktmbuf_free(mbuf);
+}
+
+/* rte_errno and the lcore id are thread-local variables, which bindings cannot name. */
+int shim_errno(void)
+{
+	return rte_errno;
+}
+
+int shim_on_lcore(void)
+{
+	return rte_lcore_id() != LCORE_ID_ANY;
+}
+
+uint64_t shim_rdtsc(void)
+{
+	return rte_rdtsc();
+}

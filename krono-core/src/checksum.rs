@@ -1,8 +1,20 @@
 //! The Internet checksum: whole (RFC 1071) and incremental (RFC 1624).
+//!
+//! One's complement has two zeros, 0x0000 and 0xffff, and that is where incremental updates go
+//! wrong. Here a delta is never 0x0000: "nothing changed" is 0xffff ([`NO_CHANGE`]). An updated
+//! checksum is then the very one that summing again would give, whichever zero came in, unless
+//! the data is all zeros: its own checksum is 0xffff, and the update says 0. Only an ICMP echo
+//! reply can be all zeros; see [`nonzero`].
 
-/// A one's complement sum under way. Words are added in host order of their big-endian value.
+/// A one's complement sum under way, of 16-bit words in network byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
+
+/// The folded sum of data with a correct checksum in it (RFC 1071, 1).
+pub const VALID: u16 = 0xffff;
+
+/// The delta of a replacement that leaves the sum as it is.
+pub const NO_CHANGE: u16 = 0xffff;
 
 impl Sum {
     /// Adds one 16-bit word.
@@ -14,26 +26,29 @@ impl Sum {
     /// Adds two words given as one number.
     #[inline]
     pub const fn add_u32(self, words: u32) -> Sum {
-        Sum(self.0 + (words >> 16) as u64 + (words & 0xffff) as u64)
+        // The high word weighs 2^16, which is 1 in one's complement; `fold` brings it down.
+        Sum(self.0 + words as u64)
     }
 
-    /// Adds bytes; an odd last one counts as the high half of a word.
-    pub fn add_bytes(self, bytes: &[u8]) -> Sum {
-        let (words, rest) = bytes.as_chunks::<2>();
-        let mut sum = words.iter().fold(self, |sum, word| sum.add_u16(u16::from_be_bytes(*word)));
-        if let [last] = rest {
-            sum = sum.add_u16(u16::from(*last) << 8);
+    /// Adds bytes, at most 4 GiB over all; an odd last one counts as the high half of a word.
+    #[inline]
+    pub fn add_bytes(mut self, bytes: &[u8]) -> Sum {
+        let (quads, rest) = bytes.as_chunks::<4>();
+        for quad in quads {
+            self = self.add_u32(u32::from_be_bytes(*quad));
         }
-        sum
+        let mut last = [0; 4];
+        last[..rest.len()].copy_from_slice(rest);
+        self.add_u32(u32::from_be_bytes(last))
     }
 
-    /// The sum folded to 16 bits, not complemented.
+    /// The sum folded to 16 bits, not complemented; 0 only if every word was 0.
     #[inline]
     pub const fn fold(self) -> u16 {
-        let mut sum = self.0;
-        while sum >> 16 != 0 {
-            sum = (sum & 0xffff) + (sum >> 16);
-        }
+        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
+        let sum = (sum >> 16) + (sum & 0xffff);
         sum as u16
     }
 
@@ -45,19 +60,141 @@ impl Sum {
 }
 
 /// What a sum gains when words summing to `old` are replaced by words summing to `new`:
-/// `~m + m'` of RFC 1624.
+/// `~m + m'` of RFC 1624. Never 0.
+#[inline]
 pub const fn delta(old: Sum, new: Sum) -> u16 {
-    Sum((!old.fold()) as u64).add_u16(new.fold()).fold()
+    combine(combine(!old.fold(), new.fold()), NO_CHANGE)
+}
+
+/// The delta of two replacements together.
+#[inline]
+pub const fn combine(one: u16, other: u16) -> u16 {
+    Sum(one as u64).add_u16(other).fold()
+}
+
+/// The delta of the opposite replacement. Never 0.
+#[inline]
+pub const fn inverse(delta: u16) -> u16 {
+    combine(!delta, NO_CHANGE)
 }
 
 /// The checksum after its words gained `delta`: `HC' = ~(~HC + ~m + m')`, eqn. 3 of RFC 1624.
 #[inline]
 pub const fn update(checksum: u16, delta: u16) -> u16 {
-    Sum((!checksum) as u64).add_u16(delta).checksum()
+    !combine(!checksum, delta)
 }
 
-/// The delta of the opposite replacement.
+/// The same checksum in the form that is never 0.
+///
+/// UDP needs it, where 0 says that there is no checksum (RFC 768), and so does data that may be
+/// all zeros: 0xffff is right for that, and verifies wherever 0 does.
 #[inline]
-pub const fn inverse(delta: u16) -> u16 {
-    !delta
+pub const fn nonzero(checksum: u16) -> u16 {
+    if checksum == 0 { 0xffff } else { checksum }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// RFC 1071's definition, as slowly as it is written there.
+    fn by_the_book(bytes: &[u8]) -> u16 {
+        let mut sum = 0u32;
+        for pair in bytes.chunks(2) {
+            sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+            sum = (sum & 0xffff) + (sum >> 16);
+        }
+        !(sum as u16)
+    }
+
+    fn of(words: &[u16]) -> Sum {
+        words.iter().fold(Sum::default(), |sum, word| sum.add_u16(*word))
+    }
+
+    #[test]
+    fn the_examples_of_the_rfcs() {
+        // RFC 1071, 3.
+        let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
+        assert_eq!(Sum::default().add_bytes(&bytes).fold(), 0xddf2);
+        // RFC 1624, 4: with eqn. 2 of RFC 1141 this becomes 0xffff.
+        assert_eq!(update(0xdd2f, delta(of(&[0x5555]), of(&[0x3285]))), 0x0000);
+    }
+
+    #[test]
+    fn folding_takes_every_carry() {
+        for (sum, folded) in [
+            (0, 0),
+            (0xffff, 0xffff),
+            (0x1_0000, 1),
+            (0xffff_ffff, 0xffff),
+            (0x1_ffff_ffff, 1),
+            (u64::MAX, 0xffff),
+            (0xffff_ffff_ffff_0001, 1),
+        ] {
+            assert_eq!(Sum(sum).fold(), folded, "{sum:#x}");
+        }
+    }
+
+    #[test]
+    fn no_delta_is_zero_and_inverses_cancel() {
+        for word in 0..=u16::MAX {
+            for other in [0, 1, 0x7fff, 0xfffe, 0xffff, word, !word] {
+                let there = delta(of(&[word]), of(&[other]));
+                assert_ne!(there, 0);
+                assert_ne!(inverse(there), 0);
+                assert_eq!(combine(there, inverse(there)), NO_CHANGE);
+                assert_eq!(inverse(inverse(there)), there);
+            }
+        }
+    }
+
+    #[test]
+    fn either_zero_that_comes_in_becomes_the_one_that_summing_gives() {
+        // The words sum to 0xffff, so 0 and 0xffff in the checksum's place both verify.
+        for checksum in [0x0000, 0xffff] {
+            assert_eq!(of(&[0x1234, 0xedcb, checksum]).fold(), VALID);
+            let same = delta(of(&[0x1234]), of(&[0x1234]));
+            assert_eq!(update(checksum, same), of(&[0x1234, 0xedcb]).checksum());
+            let other = delta(of(&[0x1234]), of(&[0x0001]));
+            assert_eq!(update(checksum, other), of(&[0x0001, 0xedcb]).checksum());
+        }
+    }
+
+    #[test]
+    fn data_that_becomes_all_zeros_needs_the_nonzero_form() {
+        let checksum = of(&[0x4711]).checksum();
+        let updated = update(checksum, delta(of(&[0x4711]), of(&[0])));
+        assert_ne!(of(&[0, updated]).fold(), VALID);
+        assert_eq!(of(&[0, nonzero(updated)]).fold(), VALID);
+        // And it does no harm to other data.
+        assert_eq!(of(&[0x1234, 0xedcb, nonzero(0)]).fold(), VALID);
+    }
+
+    /// Words that sit at the corners of one's complement as often as anywhere else.
+    fn word() -> impl Strategy<Value = u16> {
+        prop_oneof![Just(0), Just(1), Just(0xfffe), Just(0xffff), any::<u16>()]
+    }
+
+    proptest! {
+        #[test]
+        fn summing_is_by_the_book(bytes in proptest::collection::vec(any::<u8>(), 0..70)) {
+            prop_assert_eq!(Sum::default().add_bytes(&bytes).checksum(), by_the_book(&bytes));
+        }
+
+        #[test]
+        fn updating_is_summing_again(
+            kept in proptest::collection::vec(word(), 1..6),
+            old in proptest::collection::vec(word(), 1..4),
+            new in proptest::collection::vec(word(), 1..4),
+        ) {
+            let whole = |words: &[u16]| of(&kept).add_u32(of(words).fold().into());
+            prop_assume!(whole(&new).fold() != 0);
+            let updated = update(whole(&old).checksum(), delta(of(&old), of(&new)));
+            prop_assert_eq!(updated, whole(&new).checksum());
+            let back = update(updated, inverse(delta(of(&old), of(&new))));
+            prop_assume!(whole(&old).fold() != 0);
+            prop_assert_eq!(back, whole(&old).checksum());
+        }
+    }
 }

@@ -12,5 +12,8 @@ pub mod checksum;
 pub mod drop;
 pub mod frame;
 pub mod packet;
+pub mod parse;
 pub mod program;
+pub mod reply;
+pub mod rewrite;
 pub mod time;

@@ -213,7 +213,8 @@ pub struct Layout {
     pub l3: u16,
     /// The transport header.
     pub l4: u16,
-    /// One past the last byte of the IP packet; Ethernet padding lies beyond.
+    /// One past the last byte of the IP packet, or of the first segment if that ends before;
+    /// Ethernet padding lies beyond.
     pub end: u16,
     /// The IP header quoted by an ICMP error; 0 in other packets.
     pub quoted_l3: u16,

@@ -1,0 +1,384 @@
+//! Bytes become a value: every check of a length or a field of a header lives here.
+//!
+//! Headers are checked in the order in which they lie in the frame, each check with its
+//! [`DropReason`]. What passes can be looked at and rewritten without further checks. Whether the
+//! addresses make sense is the router's question, not asked here.
+
+use std::net::Ipv4Addr;
+
+use crate::checksum::{self, Sum};
+use crate::drop::DropReason;
+use crate::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, Protocol, TcpFlags, TcpMeta};
+
+pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
+pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
+pub(crate) const ETHERTYPE_VLAN: u16 = 0x8100;
+pub(crate) const ETHERTYPE_IPV6: u16 = 0x86dd;
+
+/// How an ARP packet begins: Ethernet (1), IPv4, and the lengths of their addresses.
+pub(crate) const ARP_ETHERNET_IPV4: [u8; 6] = [0, 1, 8, 0, 6, 4];
+pub(crate) const ARP_REQUEST: u16 = 1;
+pub(crate) const ARP_REPLY: u16 = 2;
+
+const IP_ICMP: u8 = 1;
+const IP_TCP: u8 = 6;
+const IP_UDP: u8 = 17;
+
+const IP_HEADER_MIN: usize = 20;
+
+type Parsed = Result<(PacketMeta, Layout), DropReason>;
+
+/// Parses an Ethernet II frame (at most one 802.1Q tag) that carries ARP, or IPv4 with UDP, TCP,
+/// an ICMP query or an ICMP error.
+///
+/// `bytes` is the frame's first segment, of which at most 65,535 bytes are looked at, and
+/// `wire_len` the length of the whole frame. All headers, and an ICMP error as a whole, must lie
+/// in the first segment. Bytes behind the IP packet are Ethernet padding and ignored.
+///
+/// # Errors
+/// The reason to drop the frame: the first check that failed, in header order.
+#[inline]
+pub fn parse(bytes: &[u8], wire_len: u32) -> Parsed {
+    let frame = Layer::new(bytes, wire_len);
+    let link: &[u8; 14] = frame.header(DropReason::FrameTooShort)?;
+    let mut layout = Layout { l3: 14, vlan: Layout::UNTAGGED, ..Layout::default() };
+    let mut ether_type = u16_at(link, 12);
+    if ether_type == ETHERTYPE_VLAN {
+        let tagged: &[u8; 18] = frame.header(DropReason::FrameTooShort)?;
+        layout.l3 = 18;
+        layout.vlan = u16_at(tagged, 14) & 0x0fff;
+        ether_type = u16_at(tagged, 16);
+    }
+    let meta = PacketMeta { link_to: Mac(bytes_at(link, 0)), ..PacketMeta::default() };
+    let packet = frame.behind(usize::from(layout.l3));
+    match ether_type {
+        ETHERTYPE_IPV4 => parse_ipv4(packet, layout, meta),
+        ETHERTYPE_ARP => parse_arp(packet, layout, meta),
+        ETHERTYPE_IPV6 => Err(DropReason::Ipv6Unsupported),
+        _ => Err(DropReason::EtherTypeUnsupported),
+    }
+}
+
+/// RFC 826, and RFC 1812, 3.3.2: a group address is no sender's.
+fn parse_arp(packet: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
+    let arp: &[u8; 28] = packet.header(DropReason::FrameTooShort)?;
+    let kind = match (bytes_at(arp, 0), u16_at(arp, 6)) {
+        (ARP_ETHERNET_IPV4, ARP_REQUEST) => Kind::ArpRequest,
+        (ARP_ETHERNET_IPV4, ARP_REPLY) => Kind::ArpReply,
+        _ => return Err(DropReason::ArpMalformed),
+    };
+    let sender = Mac(bytes_at(arp, 8));
+    if sender.is_group() || sender == Mac::default() {
+        return Err(DropReason::ArpMalformed);
+    }
+    let end = layout.l3 + arp.len() as u16;
+    let meta = PacketMeta { kind, from: addr_at(arp, 14), to: addr_at(arp, 24), ..meta };
+    Ok((meta, Layout { l4: end, end, ..layout }))
+}
+
+#[inline]
+fn parse_ipv4(packet: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
+    let (header, header_len) = parse_ip_header(packet)?;
+    let ip_len = u16_at(header, 2);
+    let total_len = usize::from(ip_len);
+    if total_len < header_len || total_len > packet.len {
+        return Err(DropReason::IpTotalLenBad);
+    }
+    let fragment = u16_at(header, 6);
+    const DONT_FRAGMENT: u16 = 0x4000;
+    const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
+    if fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
+        return Err(DropReason::Fragment);
+    }
+    let packet = packet.truncated(total_len);
+    let meta = PacketMeta {
+        from: addr_at(header, 12),
+        to: addr_at(header, 16),
+        ip_len,
+        ttl: header[8],
+        dont_fragment: fragment & DONT_FRAGMENT != 0,
+        ..meta
+    };
+    let l4 = layout.l3 + header_len as u16;
+    let end = layout.l3 + packet.bytes.len() as u16;
+    let layout = Layout { l4, end, ..layout };
+    let payload = packet.behind(header_len);
+    match header[9] {
+        IP_UDP => Ok((parse_udp(payload, meta)?, layout)),
+        IP_TCP => Ok((parse_tcp(payload, meta)?, layout)),
+        IP_ICMP => parse_icmp(payload, layout, meta),
+        _ => Err(DropReason::ProtocolUnsupported),
+    }
+}
+
+/// The fixed part of an IP header and the length of the whole header, which is right in itself:
+/// RFC 1812, 5.2.2, except that the version and the length go first, as the checksum needs them.
+#[inline]
+fn parse_ip_header(packet: Layer<'_>) -> Result<(&[u8; IP_HEADER_MIN], usize), DropReason> {
+    let header = packet.header(DropReason::FrameTooShort)?;
+    if header[0] >> 4 != 4 {
+        return Err(DropReason::IpVersionBad);
+    }
+    let header_len = usize::from(header[0] & 0x0f) * 4;
+    if header_len < IP_HEADER_MIN || header_len > packet.len {
+        return Err(DropReason::IpHeaderLenBad);
+    }
+    let sum = Sum::default().add_bytes(header);
+    if header_len == IP_HEADER_MIN {
+        check_sum(sum, DropReason::IpChecksumBad)?;
+    } else {
+        let options = packet.behind(IP_HEADER_MIN).prefix(header_len - IP_HEADER_MIN)?;
+        check_sum(sum.add_bytes(options), DropReason::IpChecksumBad)?;
+        check_ip_options(options)?;
+    }
+    Ok((header, header_len))
+}
+
+#[inline]
+fn check_sum(sum: Sum, otherwise: DropReason) -> Result<(), DropReason> {
+    if sum.fold() == checksum::VALID { Ok(()) } else { Err(otherwise) }
+}
+
+/// RFC 791, 3.1. Source routes are refused (RFC 7126, 4.3.5 and 4.4.5); other options are carried.
+#[cold]
+fn check_ip_options(options: &[u8]) -> Result<(), DropReason> {
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    for option in Options(options) {
+        let (kind, _) = option.ok_or(DropReason::IpOptionsBad)?;
+        if matches!(kind, LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE) {
+            return Err(DropReason::SourceRouted);
+        }
+    }
+    Ok(())
+}
+
+/// RFC 768. The length may leave bytes of the packet unused, but not ask for more.
+#[inline]
+fn parse_udp(datagram: Layer<'_>, meta: PacketMeta) -> Result<PacketMeta, DropReason> {
+    let header: &[u8; 8] = datagram.header(DropReason::UdpLenBad)?;
+    let meta = with_ports(header, PacketMeta { kind: Kind::Udp, protocol: Protocol::Udp, ..meta })?;
+    let len = usize::from(u16_at(header, 4));
+    if len < header.len() || len > datagram.len {
+        return Err(DropReason::UdpLenBad);
+    }
+    Ok(meta)
+}
+
+/// RFC 9293, 3.1. Options are read in a SYN only, the one place for a window scale.
+#[inline]
+fn parse_tcp(segment: Layer<'_>, meta: PacketMeta) -> Result<PacketMeta, DropReason> {
+    const HEADER_MIN: usize = 20;
+    let header: &[u8; HEADER_MIN] = segment.header(DropReason::TcpHeaderBad)?;
+    let meta = with_ports(header, PacketMeta { kind: Kind::Tcp, protocol: Protocol::Tcp, ..meta })?;
+    let header_len = usize::from(header[12] >> 4) * 4;
+    if header_len < HEADER_MIN || header_len > segment.len {
+        return Err(DropReason::TcpHeaderBad);
+    }
+    let options = segment.behind(HEADER_MIN).prefix(header_len - HEADER_MIN)?;
+    let flags = TcpFlags(header[13]);
+    let syn = flags.has(TcpFlags::SYN);
+    if flags.0 == 0 || syn && flags.has(TcpFlags::FIN.with(TcpFlags::RST)) {
+        return Err(DropReason::TcpFlagsBad);
+    }
+    let tcp = TcpMeta {
+        seq: u32::from_be_bytes(bytes_at(header, 4)),
+        ack: u32::from_be_bytes(bytes_at(header, 8)),
+        window: u16_at(header, 14),
+        payload_len: (segment.len - header_len) as u16,
+        flags,
+        window_scale: if syn { window_scale(options)? } else { TcpMeta::NO_SCALE },
+    };
+    Ok(PacketMeta { tcp, ..meta })
+}
+
+/// The shift count of a window scale option; one above 14 counts as 14 (RFC 7323, 2.3).
+fn window_scale(options: &[u8]) -> Result<u8, DropReason> {
+    const WINDOW_SCALE: u8 = 3;
+    let mut scale = TcpMeta::NO_SCALE;
+    for option in Options(options) {
+        match option.ok_or(DropReason::TcpHeaderBad)? {
+            (WINDOW_SCALE, &[shift]) => scale = shift.min(14),
+            (WINDOW_SCALE, _) => return Err(DropReason::TcpHeaderBad),
+            _ => {}
+        }
+    }
+    Ok(scale)
+}
+
+#[inline]
+fn with_ports(header: &[u8], meta: PacketMeta) -> Result<PacketMeta, DropReason> {
+    let (sport, dport) = (u16_at(header, 0), u16_at(header, 2));
+    if sport == 0 || dport == 0 {
+        return Err(DropReason::PortZero);
+    }
+    let (src, dst) = (Endpoint::new(meta.from, sport), Endpoint::new(meta.to, dport));
+    Ok(PacketMeta { src, dst, ..meta })
+}
+
+/// RFC 792. Types that are neither queries nor errors about a flow, redirect (5) and source
+/// quench (4) among them, are refused (RFC 5508, REQ-10 and REQ-11).
+fn parse_icmp(message: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
+    let header: &[u8; 8] = message.header(DropReason::IcmpHeaderBad)?;
+    let meta = PacketMeta { protocol: Protocol::Icmp, icmp_type: header[0], ..meta };
+    let Some(kind) = icmp_kind(header[0]) else {
+        return Err(DropReason::IcmpTypeUnsupported);
+    };
+    if kind == Kind::IcmpError {
+        return parse_icmp_error(message, layout, meta);
+    }
+    if matches!(header[0], ICMP_TIMESTAMP | ICMP_TIMESTAMP_REPLY) {
+        message.header::<20>(DropReason::IcmpHeaderBad)?;
+    }
+    let (sport, dport) = identifier_as_ports(kind, header);
+    let (src, dst) = (Endpoint::new(meta.from, sport), Endpoint::new(meta.to, dport));
+    Ok((PacketMeta { src, dst, kind, ..meta }, layout))
+}
+
+const ICMP_TIMESTAMP: u8 = 13;
+const ICMP_TIMESTAMP_REPLY: u8 = 14;
+
+/// What an ICMP message of this type is to a shard, if anything.
+#[inline]
+pub(crate) fn icmp_kind(icmp_type: u8) -> Option<Kind> {
+    match icmp_type {
+        8 | ICMP_TIMESTAMP => Some(Kind::IcmpRequest),
+        0 | ICMP_TIMESTAMP_REPLY => Some(Kind::IcmpReply),
+        3 | 11 | 12 => Some(Kind::IcmpError),
+        _ => None,
+    }
+}
+
+/// A query's identifier belongs to the end that asks.
+fn identifier_as_ports(kind: Kind, header: &[u8; 8]) -> (u16, u16) {
+    let identifier = u16_at(header, 4);
+    if kind == Kind::IcmpRequest { (identifier, 0) } else { (0, identifier) }
+}
+
+/// RFC 5508, REQ-3. The quoted packet is the flow's, seen from its other end; it may be cut
+/// short behind 8 bytes of transport header (RFC 792), and extensions may follow (RFC 4884).
+/// Its transport checksum is not looked at (REQ-3 c).
+#[cold]
+fn parse_icmp_error(message: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
+    let bytes = message.prefix(message.len)?;
+    check_sum(Sum::default().add_bytes(bytes), DropReason::IcmpChecksumBad)?;
+    let quote = message.behind(8);
+    let (header, header_len) = parse_ip_header(quote).map_err(|_| DropReason::QuotedHeaderBad)?;
+    if u16_at(header, 6) & 0x1fff != 0 {
+        return Err(DropReason::QuotedHeaderBad);
+    }
+    let transport: &[u8; 8] = quote
+        .truncated(usize::from(u16_at(header, 2)))
+        .behind(header_len)
+        .header(DropReason::QuotedHeaderBad)?;
+    let quoted_ports = (u16_at(transport, 0), u16_at(transport, 2));
+    let (protocol, (sport, dport)) = match (header[9], icmp_kind(transport[0])) {
+        (IP_UDP, _) => (Protocol::Udp, quoted_ports),
+        (IP_TCP, _) => (Protocol::Tcp, quoted_ports),
+        (IP_ICMP, Some(kind @ (Kind::IcmpRequest | Kind::IcmpReply))) => {
+            (Protocol::Icmp, identifier_as_ports(kind, transport))
+        }
+        _ => return Err(DropReason::QuotedProtocolUnsupported),
+    };
+    let meta = PacketMeta {
+        src: Endpoint::new(addr_at(header, 16), dport),
+        dst: Endpoint::new(addr_at(header, 12), sport),
+        kind: Kind::IcmpError,
+        protocol,
+        ..meta
+    };
+    let quoted_l3 = layout.l4 + 8;
+    Ok((meta, Layout { quoted_l3, quoted_l4: quoted_l3 + header_len as u16, ..layout }))
+}
+
+/// A protocol layer's bytes: those in the first segment, and how many there are in all.
+#[derive(Clone, Copy)]
+struct Layer<'a> {
+    /// At most `len` bytes, and at most 65,535, so that offsets into them fit 16 bits.
+    bytes: &'a [u8],
+    len: usize,
+}
+
+impl<'a> Layer<'a> {
+    #[inline]
+    fn new(bytes: &'a [u8], wire_len: u32) -> Self {
+        let bytes = &bytes[..bytes.len().min(usize::from(u16::MAX))];
+        Layer { bytes, len: bytes.len().max(wire_len as usize) }
+    }
+
+    /// The first `N` bytes; `short` if the layer has fewer.
+    #[inline]
+    fn header<const N: usize>(self, short: DropReason) -> Result<&'a [u8; N], DropReason> {
+        match self.bytes.first_chunk() {
+            Some(header) => Ok(header),
+            None if self.len < N => Err(short),
+            None => Err(DropReason::HeadersSegmented),
+        }
+    }
+
+    /// The first `len` bytes of a layer that has so many.
+    #[inline]
+    fn prefix(self, len: usize) -> Result<&'a [u8], DropReason> {
+        self.bytes.get(..len).ok_or(DropReason::HeadersSegmented)
+    }
+
+    /// What follows `header_len` bytes of header.
+    #[inline]
+    fn behind(self, header_len: usize) -> Self {
+        Layer {
+            bytes: self.bytes.get(header_len..).unwrap_or_default(),
+            len: self.len.saturating_sub(header_len),
+        }
+    }
+
+    /// The layer without what lies beyond its first `len` bytes.
+    #[inline]
+    fn truncated(self, len: usize) -> Self {
+        Layer { bytes: &self.bytes[..self.bytes.len().min(len)], len: self.len.min(len) }
+    }
+}
+
+/// Walks IP or TCP options, which are laid out alike: (type, data) of each that has a length, and
+/// `None` for one that does not fit, which is the last.
+struct Options<'a>(&'a [u8]);
+
+impl<'a> Iterator for Options<'a> {
+    type Item = Option<(u8, &'a [u8])>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        const END: u8 = 0;
+        const NO_OPERATION: u8 = 1;
+        loop {
+            match *self.0 {
+                [] | [END, ..] => return None,
+                [NO_OPERATION, ref rest @ ..] => self.0 = rest,
+                [kind, len, ..] if (2..=self.0.len()).contains(&usize::from(len)) => {
+                    let (option, rest) = self.0.split_at(usize::from(len));
+                    self.0 = rest;
+                    return Some(Some((kind, &option[2..])));
+                }
+                _ => {
+                    self.0 = &[];
+                    return Some(None);
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+pub(crate) fn bytes_at<const N: usize>(header: &[u8], at: usize) -> [u8; N] {
+    let mut bytes = [0; N];
+    bytes.copy_from_slice(&header[at..at + N]);
+    bytes
+}
+
+#[inline]
+pub(crate) fn u16_at(header: &[u8], at: usize) -> u16 {
+    u16::from_be_bytes(bytes_at(header, at))
+}
+
+#[inline]
+pub(crate) fn addr_at(header: &[u8], at: usize) -> Ipv4Addr {
+    Ipv4Addr::from(bytes_at::<4>(header, at))
+}

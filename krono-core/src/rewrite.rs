@@ -1,0 +1,230 @@
+//! A decision becomes bytes again: the translation, the hop, and the link header.
+//!
+//! Checksums are updated by what changed (RFC 1624) and never computed anew, so a packet that was
+//! damaged on its way stays so, and its receiver notices.
+
+use crate::checksum::{self, Sum};
+use crate::frame::Frame;
+use crate::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, Protocol};
+use crate::parse::{ETHERTYPE_VLAN, icmp_kind, u16_at};
+use crate::program::Translation;
+
+/// Forwards an IP packet by one hop: decrements its time to live and translates its source to
+/// `source.outside()`, its destination to `destination.inside()`, or both (a hairpin).
+///
+/// In an ICMP error the quoted packet, which went the other way, is translated as well: its
+/// destination as the error's source, its source as the error's destination (RFC 5508, REQ-4 and
+/// REQ-5). DSCP, identification, options and payload stay as they are; so does a UDP checksum of
+/// 0. An ARP packet is left alone.
+///
+/// # Panics
+/// If `layout` and `meta` are not what parsing this frame gave.
+#[inline]
+pub fn apply(
+    frame: &mut Frame<'_>,
+    layout: &Layout,
+    meta: &PacketMeta,
+    source: Option<&Translation>,
+    destination: Option<&Translation>,
+) {
+    let ends =
+        Ends { source: source.map(End::outside_of), destination: destination.map(End::inside_of) };
+    let packet = &mut frame.bytes_mut()[layout.l3.into()..layout.end.into()];
+    let header_len = usize::from(layout.l4 - layout.l3);
+    match meta.kind {
+        Kind::ArpRequest | Kind::ArpReply => return,
+        _ if source.is_none() && destination.is_none() => {}
+        Kind::IcmpError => {
+            let quoted_header_len = usize::from(layout.quoted_l4 - layout.quoted_l3);
+            rewrite_icmp_error(&mut packet[header_len..], meta.protocol, quoted_header_len, &ends);
+        }
+        kind => rewrite_transport(&mut packet[header_len..], kind, &ends),
+    }
+    let hop = spend_hop(packet);
+    rewrite_addresses(packet, hop, &ends);
+}
+
+/// One end of a packet as it will be, and what sums over the packet gain by that.
+#[derive(Clone, Copy)]
+struct End {
+    endpoint: Endpoint,
+    addr_delta: u16,
+    flow_delta: u16,
+}
+
+impl End {
+    #[inline]
+    fn outside_of(translation: &Translation) -> End {
+        End {
+            endpoint: translation.outside(),
+            addr_delta: translation.addr_delta(),
+            flow_delta: translation.flow_delta(),
+        }
+    }
+
+    #[inline]
+    fn inside_of(translation: &Translation) -> End {
+        End {
+            endpoint: translation.inside(),
+            addr_delta: checksum::inverse(translation.addr_delta()),
+            flow_delta: checksum::inverse(translation.flow_delta()),
+        }
+    }
+}
+
+/// Both ends of a packet; `None` is one that stays as it is.
+struct Ends {
+    source: Option<End>,
+    destination: Option<End>,
+}
+
+impl Ends {
+    #[inline]
+    fn addr_delta(&self) -> u16 {
+        let of = |end: Option<End>| end.map_or(checksum::NO_CHANGE, |end| end.addr_delta);
+        checksum::combine(of(self.source), of(self.destination))
+    }
+
+    #[inline]
+    fn flow_delta(&self) -> u16 {
+        let of = |end: Option<End>| end.map_or(checksum::NO_CHANGE, |end| end.flow_delta);
+        checksum::combine(of(self.source), of(self.destination))
+    }
+}
+
+/// Decrements the time to live; what the header's sum gains by it.
+#[inline]
+fn spend_hop(ip: &mut [u8]) -> u16 {
+    // A packet with no hop left is not forwarded; should one come here, it stays at 0.
+    let spent = u8::from(ip[8] != 0);
+    ip[8] -= spent;
+    !(u16::from(spent) << 8)
+}
+
+/// Rewrites the addresses of an IP header and its checksum, which takes in `hop` besides.
+#[inline]
+fn rewrite_addresses(ip: &mut [u8], hop: u16, ends: &Ends) {
+    let gain = checksum::combine(hop, ends.addr_delta());
+    put_u16(ip, 10, checksum::update(u16_at(ip, 10), gain));
+    if let Some(end) = ends.source {
+        ip[12..16].copy_from_slice(&end.endpoint.addr.octets());
+    }
+    if let Some(end) = ends.destination {
+        ip[16..20].copy_from_slice(&end.endpoint.addr.octets());
+    }
+}
+
+/// Rewrites the ports or the identifier of a transport header, and its checksum if it has one:
+/// UDP may do without (RFC 768), and a quoted TCP header may end before it.
+#[inline]
+fn rewrite_transport(transport: &mut [u8], kind: Kind, ends: &Ends) {
+    match kind {
+        Kind::Udp => {
+            rewrite_ports(transport, ends);
+            let checksum = u16_at(transport, 6);
+            if checksum != 0 {
+                let updated = checksum::update(checksum, ends.flow_delta());
+                put_u16(transport, 6, checksum::nonzero(updated));
+            }
+        }
+        Kind::Tcp => {
+            rewrite_ports(transport, ends);
+            if transport.len() >= 18 {
+                let updated = checksum::update(u16_at(transport, 16), ends.flow_delta());
+                put_u16(transport, 16, updated);
+            }
+        }
+        // The identifier belongs to the end that asks; the other end has only an address.
+        Kind::IcmpRequest => rewrite_identifier(transport, ends.source),
+        Kind::IcmpReply => rewrite_identifier(transport, ends.destination),
+        Kind::IcmpError | Kind::ArpRequest | Kind::ArpReply => {}
+    }
+}
+
+#[inline]
+fn rewrite_ports(transport: &mut [u8], ends: &Ends) {
+    if let Some(end) = ends.source {
+        put_u16(transport, 0, end.endpoint.port);
+    }
+    if let Some(end) = ends.destination {
+        put_u16(transport, 2, end.endpoint.port);
+    }
+}
+
+/// The ICMP checksum covers no addresses, so it takes in the identifier alone.
+#[inline]
+fn rewrite_identifier(icmp: &mut [u8], end: Option<End>) {
+    let Some(end) = end else { return };
+    let identifier = checksum::combine(end.flow_delta, checksum::inverse(end.addr_delta));
+    let updated = checksum::update(u16_at(icmp, 2), identifier);
+    // An echo reply may be all zeros.
+    put_u16(icmp, 2, checksum::nonzero(updated));
+    put_u16(icmp, 4, end.endpoint.port);
+}
+
+/// Rewrites the packet that an ICMP error quotes, `protocol` behind an IP header of so many
+/// bytes, and the error's checksum.
+#[cold]
+fn rewrite_icmp_error(error: &mut [u8], protocol: Protocol, quoted_header_len: usize, ends: &Ends) {
+    const TCP_CHECKSUM_END: usize = 18;
+    // The quoted packet went the other way.
+    let ends = Ends { source: ends.destination, destination: ends.source };
+    let (icmp, quote) = error.split_at_mut(8);
+    let quoted_len = quote.len().min(u16_at(quote, 2).into());
+    let kind = match protocol {
+        Protocol::Udp => Kind::Udp,
+        Protocol::Tcp => Kind::Tcp,
+        Protocol::Icmp => icmp_kind(quote[quoted_header_len]).expect("parsed before"),
+    };
+    // Nothing is changed beyond these bytes, so the sums over them give the error's delta. What
+    // follows the quoted packet (RFC 4884 extensions) is none of its transport header.
+    let headers_len = quoted_len.min(quoted_header_len + TCP_CHECKSUM_END);
+    let headers = &mut quote[..headers_len];
+    let before = Sum::default().add_bytes(headers);
+    rewrite_addresses(headers, checksum::NO_CHANGE, &ends);
+    rewrite_transport(&mut headers[quoted_header_len..], kind, &ends);
+    let after = Sum::default().add_bytes(headers);
+    let updated = checksum::update(u16_at(icmp, 2), checksum::delta(before, after));
+    put_u16(icmp, 2, updated);
+}
+
+#[inline]
+pub(crate) fn put_u16(bytes: &mut [u8], at: usize, value: u16) {
+    bytes[at..at + 2].copy_from_slice(&value.to_be_bytes());
+}
+
+/// The Ethernet header of a frame that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LinkHeader {
+    /// The next hop.
+    pub to: Mac,
+    /// The shard's own address on this side.
+    pub from: Mac,
+    /// The VLAN of an 802.1Q tag, which is sent with priority 0; `None` for no tag.
+    pub vlan: Option<u16>,
+}
+
+/// Replaces everything before the IP or ARP header at `l3` by this header (14 bytes, or 18 with a
+/// tag), but for the EtherType, which stands before `l3` and stays there. False, and nothing
+/// done, if there is no headroom to grow into.
+///
+/// # Panics
+/// If `l3` is less than 14 or beyond the frame.
+#[must_use]
+#[inline]
+pub fn write_link(frame: &mut Frame<'_>, l3: u16, header: &LinkHeader) -> bool {
+    let len: u16 = if header.vlan.is_some() { 18 } else { 14 };
+    if l3 >= len {
+        frame.shrink_front(l3 - len);
+    } else if !frame.grow_front(len - l3) {
+        return false;
+    }
+    let bytes = frame.bytes_mut();
+    bytes[0..6].copy_from_slice(&header.to.0);
+    bytes[6..12].copy_from_slice(&header.from.0);
+    if let Some(vlan) = header.vlan {
+        put_u16(bytes, 12, ETHERTYPE_VLAN);
+        put_u16(bytes, 14, vlan & 0x0fff);
+    }
+    true
+}

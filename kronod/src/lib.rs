@@ -1,1 +1,5 @@
-//! To be filled.
+//! The house: configuration, shards on their lcores, control, metrics.
+
+#![forbid(unsafe_code)]
+
+pub mod config;

@@ -1,0 +1,338 @@
+//! The configuration once it is valid: what the rest of the daemon may rely on.
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+use krono_core::packet::{Endpoint, Mac, Protocol, Side};
+use krono_core::time::Span;
+
+/// Ethernet ports that the EAL can hold (RTE_MAX_ETHPORTS of a distribution's DPDK).
+pub const PORTS_MAX: usize = 32;
+/// Shards in one process: one lcore each.
+pub const SHARDS_MAX: usize = LCORES_MAX as usize;
+/// Lcore ids lie below this (RTE_MAX_LCORE of a distribution's DPDK).
+pub const LCORES_MAX: u16 = 128;
+/// Receive queues that may be named on one port.
+pub const QUEUES_MAX: u16 = 256;
+/// The most sessions of a shard: their slots are numbered in 32 bits with room for marks.
+pub const SESSIONS_MAX: u32 = 1 << 28;
+/// The most public addresses of a shard: (protocol, address, port) is numbered in 32 bits.
+pub const POOL_ADDRESSES_MAX: u32 = 1 << 14;
+/// The most prefixes, routes, neighbours, static mappings or rules in one list.
+pub const LIST_MAX: usize = 4096;
+/// The least memory for packet buffers, bytes.
+pub const MBUF_MEMORY_MIN: u64 = 16 << 20;
+/// The longest `port_hold`, half the range of the port allocator's 2^14 s clock.
+pub const PORT_HOLD_MAX: Span = Span::from_secs(8192);
+/// The longest path of a UNIX socket, bytes (`sun_path` less its terminator, unix(7)).
+pub const SOCKET_PATH_MAX: usize = 107;
+
+/// Everything that the configuration file says, valid as a whole: every name resolves, nothing
+/// overlaps, every value lies within its limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What the DPDK environment is started with.
+    pub eal: EalConfig,
+    /// The Ethernet ports, 1 to [`PORTS_MAX`].
+    pub ports: Vec<PortConfig>,
+    /// The shards in the order of the file, 1 to [`SHARDS_MAX`].
+    pub shards: Vec<ShardConfig>,
+    /// Rules for new sessions, the same in every shard.
+    pub firewall: FirewallConfig,
+    /// What drives the timers.
+    pub clock: Clock,
+    /// The UNIX socket that kronoctl talks to.
+    pub control_socket: PathBuf,
+    /// Where metrics are served over HTTP; with port 0 the kernel chooses one.
+    pub metrics_listen: SocketAddr,
+}
+
+/// `eal`: the DPDK environment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EalConfig {
+    /// Memory for packet buffers, bytes; tables come on top.
+    pub memory: u64,
+    /// Whether huge pages are used.
+    pub hugepages: Hugepages,
+    /// The map of lcores to CPUs, if one is given.
+    pub lcores: Option<LcoreMap>,
+    /// What a worker does when there is nothing to receive.
+    pub idle: Idle,
+    /// Further arguments, passed through.
+    pub args: Vec<String>,
+}
+
+/// `eal.hugepages`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hugepages {
+    /// If there are any.
+    Auto,
+    /// Without them the start fails.
+    Required,
+    /// Never.
+    Off,
+}
+
+/// `eal.idle`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Poll again at once.
+    Busy,
+    /// Let others run on this CPU.
+    Yield,
+}
+
+/// `eal.lcores`: the EAL's own words, and what lcores they name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LcoreMap {
+    /// The argument of the EAL's `--lcores`.
+    pub text: String,
+    /// The lcore ids in it, ascending.
+    pub lcores: Vec<u16>,
+}
+
+/// An entry of `ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortConfig {
+    /// What shards call it; unique.
+    pub name: String,
+    /// What the EAL calls it; unique.
+    pub device: Device,
+    /// The longest IP packet that it carries, bytes.
+    pub mtu: u16,
+}
+
+/// A device in the EAL's words, arguments included.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// A PCI address such as `0000:3b:00.1`, always with its domain: the EAL's `--allow`.
+    Pci(String),
+    /// A virtual device such as `net_af_packet0,iface=kr-in`: the EAL's `--vdev`.
+    Vdev(String),
+}
+
+impl Device {
+    /// The name that the port has in the EAL: the device without its arguments.
+    pub fn name(&self) -> &str {
+        let (Device::Pci(text) | Device::Vdev(text)) = self;
+        text.split_once(',').map_or(text, |(name, _)| name)
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Device::Pci(text) | Device::Vdev(text)) = self;
+        f.write_str(text)
+    }
+}
+
+/// An entry of `shards`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardConfig {
+    /// What people call it; unique.
+    pub id: u16,
+    /// The lcore that runs it and nothing else.
+    pub lcore: u16,
+    /// Where its subscribers are.
+    pub inside: SideConfig,
+    /// Where the Internet is.
+    pub outside: SideConfig,
+    /// Its translation: its own settings over those of `nat` over the defaults.
+    pub nat: NatConfig,
+}
+
+impl ShardConfig {
+    /// One of its sides.
+    pub fn side(&self, side: Side) -> &SideConfig {
+        match side {
+            Side::Inside => &self.inside,
+            Side::Outside => &self.outside,
+        }
+    }
+}
+
+/// A shard as a router, one side of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SideConfig {
+    /// The index of its port in [`Config::ports`].
+    pub port: usize,
+    /// The receive queue of that port, and its transmit queue. No other shard has it.
+    pub queue: u16,
+    /// The VLAN that its frames are tagged with, 1 to 4094.
+    pub vlan: Option<u16>,
+    /// Its own Ethernet address; that of the port if there is none.
+    pub mac: Option<Mac>,
+    /// Its address, in the network that is on-link.
+    pub address: Ipv4Net,
+    /// Where it sends what is not on-link.
+    pub routes: Vec<RouteConfig>,
+    /// Neighbours that need not be asked by ARP.
+    pub neighbours: Vec<NeighbourConfig>,
+}
+
+impl SideConfig {
+    /// All networks behind this side: the one on-link, then those of the routes.
+    pub fn networks(&self) -> impl Iterator<Item = Ipv4Net> {
+        std::iter::once(self.address.trunc()).chain(self.routes.iter().map(|route| route.prefix))
+    }
+}
+
+/// A static route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// The destinations, without host bits.
+    pub prefix: Ipv4Net,
+    /// The next hop, which is on-link.
+    pub via: Ipv4Addr,
+}
+
+/// A static neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighbourConfig {
+    /// Its address, which is on-link.
+    pub address: Ipv4Addr,
+    /// Its Ethernet address.
+    pub mac: Mac,
+}
+
+/// What a shard translates, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NatConfig {
+    /// Its public addresses; no other shard has any of them.
+    pub pool: Vec<Ipv4Net>,
+    /// How many sessions it can hold, 1 to [`SESSIONS_MAX`].
+    pub sessions: u32,
+    /// How inside endpoints are mapped.
+    pub mapping: Mapping,
+    /// Who may answer.
+    pub filtering: Filtering,
+    /// The public ports that TCP and UDP mappings may have.
+    pub ports: RangeInclusive<u16>,
+    /// The most mappings of one subscriber per protocol.
+    pub ports_per_subscriber: u16,
+    /// Whether subscribers reach each other by their public endpoints.
+    pub hairpinning: bool,
+    /// How long things live without a packet.
+    pub timeouts: Timeouts,
+    /// Destinations that are not translated.
+    pub exclude: Vec<Ipv4Net>,
+    /// Mappings that are always there.
+    pub static_mappings: Vec<StaticMapping>,
+}
+
+impl NatConfig {
+    /// How many addresses the pool has.
+    pub fn pool_addresses(&self) -> u32 {
+        self.pool.iter().map(|prefix| addresses(prefix) as u32).sum()
+    }
+}
+
+/// How many addresses a prefix has.
+pub(super) fn addresses(prefix: &Ipv4Net) -> u64 {
+    1 << (32 - prefix.prefix_len())
+}
+
+/// `nat.mapping` (RFC 4787, section 4.1)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mapping {
+    /// One public endpoint for an inside endpoint, whatever it talks to.
+    EndpointIndependent,
+}
+
+/// `nat.filtering`: whose packets a mapping lets in (RFC 4787, section 5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filtering {
+    /// Anybody's.
+    EndpointIndependent,
+    /// Those of addresses that the subscriber has sent to.
+    AddressDependent,
+    /// Those of endpoints that the subscriber has sent to.
+    AddressAndPortDependent,
+}
+
+/// `nat.timeouts`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// UDP sessions (RFC 4787, REQ-5).
+    pub udp: Span,
+    /// ICMP query sessions (RFC 5508, REQ-2).
+    pub icmp: Span,
+    /// TCP connections that are established (RFC 5382, REQ-5).
+    pub tcp_established: Span,
+    /// TCP connections that are being opened (RFC 7857, section 2.1).
+    pub tcp_opening: Span,
+    /// TCP connections that are being closed (RFC 7857, section 2.1).
+    pub tcp_closing: Span,
+    /// How long a freed port is not given to anybody (RFC 6888, REQ-8).
+    pub port_hold: Span,
+}
+
+/// An entry of `nat.static`: an inside endpoint that always has this public endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticMapping {
+    /// UDP or TCP.
+    pub protocol: Protocol,
+    /// In the shard's subscriber networks.
+    pub inside: Endpoint,
+    /// In the shard's pool; its port may lie outside [`NatConfig::ports`].
+    pub outside: Endpoint,
+}
+
+/// `firewall`: what new sessions are allowed. The first rule that matches decides, then
+/// `inbound`; new outbound sessions that no rule matches are allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirewallConfig {
+    /// For new inbound sessions that filtering or a static mapping would admit.
+    pub inbound: Action,
+    /// In order.
+    pub rules: Vec<Rule>,
+}
+
+/// What becomes of a new session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is opened.
+    Allow,
+    /// Its packets are dropped.
+    Drop,
+}
+
+/// Who opens a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// A subscriber.
+    Out,
+    /// Somebody in the Internet.
+    In,
+}
+
+/// An entry of `firewall.rules`; the addresses are those that the subscriber sees.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// What becomes of a session that matches.
+    pub action: Action,
+    /// Who opens it.
+    pub direction: Direction,
+    /// Its protocol, `None` for any.
+    pub protocol: Option<Protocol>,
+    /// Who its first packet comes from; 0.0.0.0/0 for anybody.
+    pub from: Ipv4Net,
+    /// Who its first packet goes to; 0.0.0.0/0 for anybody.
+    pub to: Ipv4Net,
+    /// Source ports, `None` for all; only with UDP or TCP.
+    pub source_ports: Option<RangeInclusive<u16>>,
+    /// Destination ports, `None` for all; only with UDP or TCP.
+    pub destination_ports: Option<RangeInclusive<u16>>,
+}
+
+/// `clock`: what drives the timers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The processor's time stamp counter.
+    Tsc,
+    /// The timestamps of the packets, for replays of captures.
+    Capture,
+}

@@ -1,0 +1,58 @@
+# What the scripts share; sourced, not run.
+
+say() { printf '\n== %s\n' "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# Runs a command as root; scripts ask may_be_root before.
+as_root() {
+    if [ "$EUID" -eq 0 ]; then "$@"; else sudo --non-interactive "$@"; fi
+}
+
+may_be_root() {
+    [ "$EUID" -eq 0 ] || sudo --non-interactive true 2>/dev/null
+}
+
+# install_missing NEED…: installs the packages whose sign is absent. A NEED is PACKAGE=SIGN; the
+# sign is a command, or lib:NAME for a library that pkg-config knows, or file:GLOB.
+install_missing() {
+    local need sign missing=()
+    for need in "$@"; do
+        sign=${need#*=}
+        present "$sign" || missing+=("${need%%=*}")
+    done
+    [ ${#missing[@]} -gt 0 ] || return 0
+    say "Installing ${missing[*]}"
+    command -v apt-get >/dev/null || fail "install these first (no apt-get here): ${missing[*]}"
+    may_be_root || fail "run as root, or install these first: ${missing[*]}"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
+    # The tests start their own server; the packaged one is not wanted.
+    case " ${missing[*]} " in
+    *" coturn "*) as_root systemctl disable --now coturn >/dev/null 2>&1 || true ;;
+    esac
+    for need in "$@"; do
+        present "${need#*=}" || fail "${need%%=*} was installed, but ${need#*=} is still missing"
+    done
+}
+
+present() {
+    case "$1" in
+    lib:*) pkg-config --exists "${1#lib:}" 2>/dev/null ;;
+    file:*) compgen -G "${1#file:}" >/dev/null ;;
+    *) command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ] || [ -x "/sbin/$1" ] ;;
+    esac
+}
+
+# What building krono takes; Rust itself is the reader's to install.
+BUILD_NEEDS=(gcc=cc pkg-config=pkg-config clang=clang 'libclang-dev=file:/usr/lib/llvm-*/lib/libclang.so*'
+    libdpdk-dev=lib:libdpdk)
+
+# What both a demonstration and the tests put around kronod.
+CLIENT_NEEDS=(iproute2=ip ethtool=ethtool iperf3=iperf3 curl=curl traceroute=traceroute iputils-ping=ping
+    python3=python3)
+
+need_rust() {
+    PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
+    command -v cargo >/dev/null || fail "cargo is missing; install Rust: https://rustup.rs"
+}

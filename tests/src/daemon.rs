@@ -1,0 +1,246 @@
+//! A kronod under test, and what kronoctl says about it.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::lab::{Lab, Site};
+use crate::netns::{Namespace, Process};
+
+/// How long kronod may take to start or to stop.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One of krono's programs, built beside the running test.
+///
+/// # Errors
+/// If it is not there.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let test = env::current_exe()?;
+    let profile = test.ancestors().nth(2).context("a test lies in target/PROFILE/deps")?;
+    let path = profile.join(name);
+    ensure!(path.exists(), "{} is missing; run: cargo build --workspace", path.display());
+    Ok(path)
+}
+
+/// Whether huge pages are to be used: what `KRONO_HUGEPAGES` says (`auto`, `required` or `off`),
+/// by default `off`, which works everywhere.
+pub fn hugepages() -> String {
+    env::var("KRONO_HUGEPAGES").unwrap_or_else(|_| "off".to_owned())
+}
+
+/// A configuration for a lab.
+#[derive(Debug)]
+pub struct Config {
+    shards: String,
+    ports: String,
+    lcores: Vec<String>,
+    nat: String,
+}
+
+impl Config {
+    /// A configuration without shards; `nat` holds the lines of its section `nat`, not indented.
+    pub fn new(nat: &str) -> Self {
+        let nat = nat.lines().map(|line| format!("  {}\n", line.trim())).collect();
+        Config { shards: String::new(), ports: String::new(), lcores: Vec::new(), nat }
+    }
+
+    /// Adds the shard of a site, which translates to the /28 at `pool`.
+    pub fn shard(mut self, site: Site, pool: std::net::Ipv4Addr) -> Self {
+        let id = self.lcores.len();
+        let (access, core) = (site.interface("in"), site.interface("out"));
+        for (number, interface) in [(2 * id, &access), (2 * id + 1, &core)] {
+            let device = format!("net_af_packet{number},iface={interface}");
+            self.ports += &format!("  - {{ name: {interface}, device: \"{device}\" }}\n");
+        }
+        let (inside, outside, gateway) = (site.inside(), site.outside(), site.gateway());
+        self.shards += &format!(
+            "  - id: {id}
+    lcore: {id}
+    inside: {{ port: {access}, address: {inside}/24 }}
+    outside:
+      port: {core}
+      address: {outside}/25
+      routes: [ {{ prefix: 0.0.0.0/0, via: {gateway} }} ]
+    nat: {{ pool: [ {pool}/28 ] }}\n"
+        );
+        let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+        self.lcores.push(format!("{id}@{}", id % cpus));
+        self
+    }
+
+    /// The YAML, with the control socket at `socket`.
+    pub fn text(&self, socket: &Path) -> String {
+        let Config { shards, ports, lcores, nat } = self;
+        let (lcores, hugepages) = (lcores.join(","), hugepages());
+        let nat = if nat.is_empty() { String::new() } else { format!("nat:\n{nat}") };
+        format!(
+            "eal: {{ memory: 128M, hugepages: {hugepages}, lcores: \"{lcores}\", idle: yield }}
+ports:
+{ports}shards:
+{shards}{nat}control: {{ socket: \"{}\" }}\n",
+            socket.display()
+        )
+    }
+}
+
+/// A running kronod.
+#[derive(Debug)]
+pub struct Kronod {
+    process: Process,
+    socket: PathBuf,
+}
+
+impl Kronod {
+    /// Starts kronod in the lab and waits until all its shards poll.
+    ///
+    /// # Errors
+    /// If it is not ready in time; with its log.
+    pub fn start(lab: &Lab, config: &Config) -> Result<Self> {
+        let socket = lab.dir().join("kronod.sock");
+        let file = lab.dir().join("kronod.yaml");
+        fs::write(&file, config.text(&socket))?;
+        let mut command = lab.nat.command(program("kronod")?);
+        command.arg("--config").arg(&file);
+        let mut process = Process::start(command, &lab.dir().join("kronod.log"))?;
+        process.wait_for("kronod ready", PATIENCE)?;
+        Ok(Kronod { process, socket })
+    }
+
+    /// Starts kronod with `text` as its configuration and waits for its end: exit code and log.
+    ///
+    /// # Errors
+    /// If it does not end, or is killed by a signal.
+    pub fn failing(namespace: &Namespace, dir: &Path, text: &str) -> Result<(i32, String)> {
+        let file = dir.join("failing.yaml");
+        fs::write(&file, text)?;
+        let mut command = namespace.command(program("kronod")?);
+        command.arg("--config").arg(&file);
+        let mut process = Process::start(command, &dir.join("failing.log"))?;
+        let status = process.wait(PATIENCE)?;
+        let code = status.code().with_context(|| format!("{status}:\n{}", process.printed()))?;
+        Ok((code, process.printed()))
+    }
+
+    /// Stops it as its users do, and says with which exit code it ended.
+    ///
+    /// # Errors
+    /// If it does not end, or is killed by a signal.
+    pub fn stop(mut self) -> Result<i32> {
+        self.process.signal("TERM")?;
+        let status = self.process.wait(PATIENCE)?;
+        status.code().with_context(|| format!("{status}:\n{}", self.process.printed()))
+    }
+
+    /// Its log so far.
+    pub fn log(&self) -> String {
+        self.process.printed()
+    }
+
+    /// Its control socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// What `kronoctl --json` answers to a command line.
+    ///
+    /// # Errors
+    /// If kronoctl fails or does not print JSON.
+    pub fn ask(&self, command: &str) -> Result<Value> {
+        let mut kronoctl = Command::new(program("kronoctl")?);
+        kronoctl.arg("--socket").arg(&self.socket).arg("--json").args(command.split(' '));
+        let output = kronoctl.output()?;
+        if !output.status.success() {
+            let complaint = String::from_utf8_lossy(&output.stderr);
+            bail!("kronoctl {command}: {}: {complaint}", output.status);
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| format!("kronoctl {command}"))
+    }
+
+    /// The figures of each shard.
+    ///
+    /// # Errors
+    /// If they cannot be had.
+    pub fn stats(&self) -> Result<Vec<ShardStats>> {
+        let stats = self.ask("stats")?;
+        let shards = stats["shards"].as_array().with_context(|| format!("no shards: {stats}"))?;
+        shards.iter().map(ShardStats::from_json).collect()
+    }
+}
+
+/// What became of the packets of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShardStats {
+    /// Taken from the ports.
+    pub received: u64,
+    /// Received ones that were sent on.
+    pub sent: u64,
+    /// Received ones that have done their work, such as ARP.
+    pub consumed: u64,
+    /// Received ones that wait for a neighbour.
+    pub held: u64,
+    /// Sent ones that krono made itself.
+    pub originated: u64,
+    /// Dropped ones, by reason.
+    pub drops: Vec<(String, u64)>,
+}
+
+impl ShardStats {
+    /// Reads one element of `shards` of `kronoctl stats --json`.
+    ///
+    /// # Errors
+    /// If a figure is missing.
+    pub fn from_json(shard: &Value) -> Result<Self> {
+        let figure = |name: &str| {
+            shard[name].as_u64().with_context(|| format!("no figure '{name}' in {shard}"))
+        };
+        let drops = shard["drops"].as_object().with_context(|| format!("no drops: {shard}"))?;
+        let drop = |(reason, count): (&String, &Value)| {
+            Ok((reason.clone(), count.as_u64().with_context(|| format!("{reason}: {count}"))?))
+        };
+        Ok(ShardStats {
+            received: figure("received")?,
+            sent: figure("sent")?,
+            consumed: figure("consumed")?,
+            held: figure("held")?,
+            originated: figure("originated")?,
+            drops: drops.iter().map(drop).collect::<Result<_>>()?,
+        })
+    }
+
+    /// How many were dropped for this reason.
+    pub fn dropped(&self, reason: &str) -> u64 {
+        self.drops.iter().filter(|(name, _)| name == reason).map(|(_, count)| count).sum()
+    }
+
+    /// How many were dropped.
+    pub fn drops_total(&self) -> u64 {
+        self.drops.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Whether every packet received is accounted for.
+    pub fn is_balanced(&self) -> bool {
+        self.received == self.sent + self.consumed + self.held + self.drops_total()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_balance_only_if_nothing_is_missing() {
+        let text = r#"{"id":0,"received":10,"sent":4,"consumed":3,"held":1,"originated":7,
+                       "drops":{"filtered":1,"no_mapping":1}}"#;
+        let mut stats = ShardStats::from_json(&serde_json::from_str(text).unwrap()).unwrap();
+        assert!(stats.is_balanced());
+        assert_eq!((stats.dropped("filtered"), stats.dropped("land")), (1, 0));
+        stats.held = 0;
+        assert!(!stats.is_balanced());
+        assert!(ShardStats::from_json(&serde_json::json!({"received": 1})).is_err());
+    }
+}

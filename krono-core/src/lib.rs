@@ -16,4 +16,5 @@ pub mod parse;
 pub mod program;
 pub mod reply;
 pub mod rewrite;
+pub mod router;
 pub mod time;

@@ -8,7 +8,7 @@ use std::process::{Command, exit};
 const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
     "rte_eal_(init|cleanup|remote_launch|wait_lcore|mp_wait_lcore|get_runtime_dir)",
-    "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|socket_id)",
+    "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|socket_id|count_total)",
     "rte_eth_dev_(start|stop)",
     "rte_eth_(macaddr_get|promiscuous_enable|[rt]x_queue_setup|stats_get)",
     "rte_get_(main_lcore|tsc_hz)",

@@ -1,0 +1,363 @@
+//! Packet buffers with one owner each, and bursts of them.
+
+use std::fmt;
+use std::mem::offset_of;
+use std::ops::{Deref, DerefMut};
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::OnceLock;
+
+use arrayvec::ArrayVec;
+use dpdk_sys::rte_mbuf;
+use krono_core::frame::{BURST_MAX, Frame, Frames};
+
+use crate::mem;
+
+/// A packet buffer that is owned: dropping it gives it back to its pool.
+///
+/// It is one pointer, to an `rte_mbuf` whichever backend it came from. A frame of several segments
+/// is the chain of them.
+#[repr(transparent)]
+pub struct Mbuf(NonNull<rte_mbuf>);
+
+// SAFETY: an mbuf has one owner and may be freed on any thread; DPDK's pools and those of `mem`
+// take buffers from all threads.
+unsafe impl Send for Mbuf {}
+
+impl Mbuf {
+    /// Takes ownership of a buffer.
+    ///
+    /// # Safety
+    /// `raw` is a valid mbuf, chained or not, that nobody else has; its pool is null exactly when
+    /// it is the `mbuf` of a buffer of [`mem`].
+    pub(crate) unsafe fn from_raw(raw: NonNull<rte_mbuf>) -> Mbuf {
+        Mbuf(raw)
+    }
+
+    /// Gives up ownership.
+    pub(crate) fn into_raw(self) -> NonNull<rte_mbuf> {
+        let raw = self.0;
+        std::mem::forget(self);
+        raw
+    }
+
+    #[inline]
+    fn raw(&self) -> &rte_mbuf {
+        // SAFETY: valid and ours alone by `from_raw`'s contract.
+        unsafe { self.0.as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn raw_mut(&mut self) -> &mut rte_mbuf {
+        // SAFETY: as for `raw`.
+        unsafe { self.0.as_mut() }
+    }
+
+    /// Whether the buffer is plain memory of [`mem`], which no DPDK driver may get.
+    #[inline]
+    pub(crate) fn is_mem(&self) -> bool {
+        self.raw().pool.is_null()
+    }
+
+    /// The frame in the buffer. What is done to it is done: there is no writing back.
+    #[inline]
+    pub fn frame(&mut self) -> Frame<'_> {
+        let mbuf = self.raw_mut();
+        // SAFETY: the buffer behind an mbuf is `buf_len` bytes at `buf_addr`, belongs to the mbuf,
+        // and does not overlap it.
+        let room = unsafe {
+            slice::from_raw_parts_mut(mbuf.buf_addr.cast::<u8>(), usize::from(mbuf.buf_len))
+        };
+        Frame {
+            room,
+            start: &mut mbuf.data_off,
+            len: &mut mbuf.data_len,
+            wire_len: &mut mbuf.pkt_len,
+        }
+    }
+
+    /// The bytes of the first segment.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        let mbuf = self.raw();
+        // SAFETY: as in `frame`.
+        let room =
+            unsafe { slice::from_raw_parts(mbuf.buf_addr.cast::<u8>(), usize::from(mbuf.buf_len)) };
+        &room[usize::from(mbuf.data_off)..][..usize::from(mbuf.data_len)]
+    }
+
+    /// The length of the whole frame, bytes.
+    #[inline]
+    pub fn wire_len(&self) -> u32 {
+        self.raw().pkt_len
+    }
+
+    /// Makes `bytes` the frame; false, and nothing done, if they exceed the buffer.
+    #[must_use]
+    pub fn write(&mut self, bytes: &[u8]) -> bool {
+        let mut frame = self.frame();
+        let fits = u16::try_from(bytes.len()).is_ok_and(|len| frame.set_len(len));
+        if fits {
+            frame.bytes_mut().copy_from_slice(bytes);
+        }
+        fits
+    }
+
+    /// When the frame was received, nanoseconds since the epoch, where the driver says so.
+    ///
+    /// DPDK leaves the unit to the driver. This takes it for microseconds, as net_pcap gives them
+    /// from the capture file; with a NIC that stamps in clocks of its own it means nothing.
+    #[inline]
+    pub fn timestamp_ns(&self) -> Option<u64> {
+        let field = TimestampField::current();
+        if self.raw().ol_flags & field.flag == 0 {
+            return None;
+        }
+        // SAFETY: a registered field lies within the mbuf, aligned for its type.
+        let micros = unsafe { self.0.byte_add(field.offset).cast::<u64>().read() };
+        micros.checked_mul(1000)
+    }
+
+    /// Sets what `timestamp_ns` returns, to the microsecond.
+    pub(crate) fn set_timestamp_ns(&mut self, ns: u64) {
+        let field = TimestampField::current();
+        self.raw_mut().ol_flags |= field.flag;
+        // SAFETY: as in `timestamp_ns`.
+        unsafe { self.0.byte_add(field.offset).cast::<u64>().write(ns / 1000) }
+    }
+
+    /// Appends a further segment to the frame.
+    pub(crate) fn append(&mut self, segment: Mbuf) {
+        let added = segment.wire_len();
+        let mut last = self.0;
+        // SAFETY: the segments of a chain are ours, and the last one's `next` is null.
+        unsafe {
+            while let Some(next) = NonNull::new(last.as_ref().next) {
+                last = next;
+            }
+            last.as_mut().next = segment.into_raw().as_ptr();
+        }
+        let head = self.raw_mut();
+        head.nb_segs += 1;
+        head.pkt_len += added;
+    }
+
+    /// The frame's bytes, segment by segment.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::successors(Some(self), |mbuf| {
+            let next: *const *mut rte_mbuf = &mbuf.raw().next;
+            // SAFETY: `Mbuf` is a transparent pointer that is not null, and so is `next` then;
+            // the segment lives as long as its head.
+            (!mbuf.raw().next.is_null()).then(|| unsafe { &*next.cast::<Mbuf>() })
+        })
+        .map(Mbuf::bytes)
+    }
+
+    /// Makes the buffer ready for a driver: the one place where segments are freed that a frame
+    /// lost when it was cut to its first.
+    ///
+    /// # Panics
+    /// If the lengths contradict each other or leave the buffer, which a driver would believe.
+    #[inline]
+    pub(crate) fn seal(&mut self) {
+        let mbuf = self.raw_mut();
+        assert!(
+            u32::from(mbuf.data_off) + u32::from(mbuf.data_len) <= u32::from(mbuf.buf_len),
+            "a frame within its buffer"
+        );
+        if mbuf.nb_segs > 1 {
+            self.seal_segments();
+        } else {
+            assert_eq!(mbuf.pkt_len, u32::from(mbuf.data_len), "one segment is the whole frame");
+        }
+    }
+
+    #[cold]
+    fn seal_segments(&mut self) {
+        let mbuf = self.raw_mut();
+        if mbuf.pkt_len == u32::from(mbuf.data_len) {
+            mbuf.nb_segs = 1;
+            let rest = NonNull::new(std::mem::replace(&mut mbuf.next, ptr::null_mut()));
+            // SAFETY: the rest of a chain of our own, just detached, so that it has one owner.
+            drop(rest.map(|rest| unsafe { Mbuf::from_raw(rest) }));
+        } else {
+            let total: usize = self.segments().map(<[u8]>::len).sum();
+            assert_eq!(self.wire_len() as usize, total, "segments add up to the frame");
+        }
+    }
+
+    /// Fetches what parsing reads first: the line that the frame starts in.
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        let mbuf = self.raw();
+        let first = mbuf.buf_addr.cast::<i8>().wrapping_add(usize::from(mbuf.data_off));
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch reads nothing, whatever the address.
+        unsafe {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            _mm_prefetch::<_MM_HINT_T0>(first);
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = first;
+    }
+}
+
+impl Drop for Mbuf {
+    #[inline]
+    fn drop(&mut self) {
+        if self.is_mem() {
+            mem::free(self.0);
+        } else {
+            // SAFETY: ours alone, and the pool is there: the EAL stays up while buffers are out.
+            unsafe { dpdk_sys::shim_pktmbuf_free(self.0.as_ptr()) }
+        }
+    }
+}
+
+impl fmt::Debug for Mbuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mbuf = self.raw();
+        write!(f, "Mbuf({} bytes, {} segments)", mbuf.pkt_len, mbuf.nb_segs)
+    }
+}
+
+/// Where mbufs carry the time of reception.
+pub(crate) struct TimestampField {
+    offset: usize,
+    flag: u64,
+}
+
+static TIMESTAMP: OnceLock<TimestampField> = OnceLock::new();
+
+/// What buffers of [`mem`] use while no EAL is up: the first aligned word of the dynamic fields
+/// and the first dynamic flag.
+static MEM_TIMESTAMP: TimestampField =
+    TimestampField { offset: offset_of!(rte_mbuf, dynfield1).next_multiple_of(8), flag: 1 << 23 };
+
+impl TimestampField {
+    fn current() -> &'static Self {
+        TIMESTAMP.get().unwrap_or(&MEM_TIMESTAMP)
+    }
+
+    /// Has DPDK reserve the field, which drivers that set timestamps then share.
+    pub(crate) fn register() -> Result<(), String> {
+        let (mut offset, mut flag) = (0, 0);
+        crate::dpdk_log::explained(|| {
+            // SAFETY: both are places for results.
+            unsafe { dpdk_sys::rte_mbuf_dyn_rx_timestamp_register(&mut offset, &mut flag) }
+        })?;
+        TIMESTAMP.get_or_init(|| TimestampField { offset: offset as usize, flag });
+        Ok(())
+    }
+}
+
+/// Up to [`BURST_MAX`] buffers, in order: what was received together, or is to be sent together.
+#[derive(Debug, Default)]
+pub struct Burst(ArrayVec<Mbuf, BURST_MAX>);
+
+impl Burst {
+    /// An empty burst.
+    pub const fn new() -> Self {
+        Burst(ArrayVec::new_const())
+    }
+
+    /// Whether no more buffers fit.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        self.0.is_full()
+    }
+
+    /// Appends a buffer; a full burst gives it back.
+    #[inline]
+    pub fn push(&mut self, mbuf: Mbuf) -> Result<(), Mbuf> {
+        self.0.try_push(mbuf).map_err(|full| full.element())
+    }
+
+    /// Takes all buffers out, in order; those that the iterator still holds when it goes are freed.
+    #[inline]
+    pub fn drain(&mut self) -> impl ExactSizeIterator<Item = Mbuf> + use<'_> {
+        self.0.drain(..)
+    }
+
+    /// Frees all buffers.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    /// Takes the first `count` buffers out, in order.
+    pub(crate) fn drain_first(&mut self, count: usize) -> impl Iterator<Item = Mbuf> {
+        self.0.drain(..count)
+    }
+
+    /// Lets `fill` write pointers to buffers behind those that are here, and returns how many.
+    ///
+    /// # Safety
+    /// `fill` gets room for the given number of pointers, writes mbufs that [`Mbuf::from_raw`]
+    /// would take into the first ones, and returns how many it wrote.
+    #[inline]
+    pub(crate) unsafe fn fill(
+        &mut self,
+        fill: impl FnOnce(*mut *mut rte_mbuf, u16) -> u16,
+    ) -> usize {
+        let (len, room) = (self.0.len(), self.0.remaining_capacity());
+        // SAFETY: the place for `room` further elements; `Mbuf` is a transparent pointer.
+        let rest = unsafe { self.0.as_mut_ptr().add(len).cast::<*mut rte_mbuf>() };
+        let filled = usize::from(fill(rest, room as u16));
+        debug_assert!(filled <= room, "a driver keeps to the room it is given");
+        // SAFETY: by the contract of `fill` so many elements are there now.
+        unsafe { self.0.set_len(len + filled) };
+        filled
+    }
+
+    /// Lets `take` have the buffers, keeps those that it did not take, and returns how many it
+    /// took.
+    ///
+    /// # Safety
+    /// `take` gets so many pointers to mbufs, takes ownership of the first ones, and returns of
+    /// how many.
+    #[inline]
+    pub(crate) unsafe fn hand_over(
+        &mut self,
+        take: impl FnOnce(*mut *mut rte_mbuf, u16) -> u16,
+    ) -> usize {
+        let len = self.0.len();
+        let first = self.0.as_mut_ptr();
+        let taken = usize::from(take(first.cast::<*mut rte_mbuf>(), len as u16));
+        debug_assert!(taken <= len, "a driver takes no more than it is given");
+        // SAFETY: the first `taken` elements belong to somebody else now; the others move up.
+        unsafe {
+            ptr::copy(first.add(taken), first, len - taken);
+            self.0.set_len(len - taken);
+        }
+        taken
+    }
+}
+
+impl Deref for Burst {
+    type Target = [Mbuf];
+
+    #[inline]
+    fn deref(&self) -> &[Mbuf] {
+        &self.0
+    }
+}
+
+impl DerefMut for Burst {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut [Mbuf] {
+        &mut self.0
+    }
+}
+
+impl Frames for Burst {
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    #[inline]
+    fn frame(&mut self, index: usize) -> Frame<'_> {
+        self.0[index].frame()
+    }
+}

@@ -1,0 +1,55 @@
+//! The buffer pool: empty is empty, everything returns, and errors say what to do.
+
+mod common;
+
+use krono_core::frame::{Frames, HEADROOM};
+use krono_io::{Burst, Mbuf, Pool, PoolConfig, PoolError, Port, PortConfig, mem};
+
+#[test]
+fn an_empty_pool_gives_nothing_and_recovers() {
+    let eal = common::start();
+    let pool = common::pool(&eal, "small", 63);
+    let (port, mut rx, _tx) = Port::open(&eal, "net_null0", &PortConfig::default(), &pool).unwrap();
+
+    let held: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc()).collect();
+    assert_eq!((held.len(), pool.in_use()), (63, 63));
+    let mut burst = Burst::new();
+    assert_eq!(rx[0].poll(&mut burst), 0, "a driver without buffers receives nothing");
+    drop(held);
+    assert_eq!(pool.in_use(), 0);
+    let mut mbuf = pool.alloc().unwrap();
+    let frame = mbuf.frame();
+    assert_eq!((*frame.start, *frame.len, *frame.wire_len), (HEADROOM, 0, 0));
+    assert!(mbuf.write(&[1; 1522]), "an MTU of 1500 leaves room for a VLAN tag and a checksum");
+    drop(mbuf);
+
+    let jumbo = PoolConfig { name: "jumbo".into(), buffers: 15, mtu: 9000 };
+    assert!(Pool::new(&eal, &jumbo).unwrap().alloc().unwrap().write(&[1; 9022]));
+
+    let error = |name: &str, buffers, mtu| {
+        Pool::new(&eal, &PoolConfig { name: name.into(), buffers, mtu }).err().unwrap()
+    };
+    let memory = error("big", 1_000_000, 1500);
+    assert!(matches!(memory, PoolError::Memory { .. }));
+    assert!(memory.to_string().contains("eal.memory"), "{memory}");
+    for (name, mtu) in [("small", 1500), ("a name that is much too long", 1500), ("x", u16::MAX)] {
+        let refused = error(name, 63, mtu);
+        assert!(matches!(refused, PoolError::Refused { .. }), "{refused}");
+        println!("{refused}");
+    }
+
+    // A device must not get plain memory, neither to receive into nor to send.
+    let plain = mem::pool(1, 1500);
+    let refused = Port::open(&eal, "net_null1", &PortConfig::default(), &plain).err().unwrap();
+    assert!(refused.to_string().contains("the EAL's memory"), "{refused}");
+    burst.push(plain.alloc().unwrap()).unwrap();
+    assert!(burst.frame(0).set_len(60));
+    let mut tx = _tx;
+    let sent = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| tx[0].send(&mut burst)));
+    assert!(sent.is_err());
+    burst.clear();
+    assert_eq!(plain.in_use(), 0);
+
+    drop((port, rx, tx, pool, eal));
+    common::assert_nothing_left();
+}

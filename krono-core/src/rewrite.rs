@@ -27,7 +27,7 @@ pub fn apply(
     source: Option<&Translation>,
     destination: Option<&Translation>,
 ) {
-    let ends =
+    let mut ends =
         Ends { source: source.map(End::outside_of), destination: destination.map(End::inside_of) };
     let packet = &mut frame.bytes_mut()[layout.l3.into()..layout.end.into()];
     let header_len = usize::from(layout.l4 - layout.l3);
@@ -37,6 +37,7 @@ pub fn apply(
         Kind::IcmpError => {
             let quoted_header_len = usize::from(layout.quoted_l4 - layout.quoted_l3);
             rewrite_icmp_error(&mut packet[header_len..], meta.protocol, quoted_header_len, &ends);
+            ends = ends.in_place_of(packet);
         }
         kind => rewrite_transport(&mut packet[header_len..], kind, &ends),
     }
@@ -89,6 +90,20 @@ impl Ends {
     fn flow_delta(&self) -> u16 {
         let of = |end: Option<End>| end.map_or(checksum::NO_CHANGE, |end| end.flow_delta);
         checksum::combine(of(self.source), of(self.destination))
+    }
+
+    /// These ends in a header whose addresses need not be the flow's: an ICMP error comes from
+    /// any router on the way.
+    fn in_place_of(&self, ip: &[u8]) -> Ends {
+        let replacing = |end: Option<End>, old: &[u8]| {
+            let end = end?;
+            let new = Sum::default().add_u32(end.endpoint.addr.to_bits());
+            Some(End { addr_delta: checksum::delta(Sum::default().add_bytes(old), new), ..end })
+        };
+        Ends {
+            source: replacing(self.source, &ip[12..16]),
+            destination: replacing(self.destination, &ip[16..20]),
+        }
     }
 }
 

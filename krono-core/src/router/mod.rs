@@ -5,6 +5,10 @@ mod admit;
 mod neighbours;
 mod rate;
 mod routes;
+#[cfg(test)]
+mod simulation;
+#[cfg(test)]
+mod tests;
 
 use std::net::Ipv4Addr;
 

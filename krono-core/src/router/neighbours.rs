@@ -243,7 +243,7 @@ impl Neighbours {
     /// through, once over all the calls up to the one that returns `None`.
     pub(super) fn duty(&mut self, now: Ticks) -> Option<Duty> {
         if self.scanned == self.due.len() {
-            if !now.reached(self.wake) {
+            if !self.is_due(now) {
                 return None;
             }
             self.scanned = 0;
@@ -266,6 +266,12 @@ impl Neighbours {
             }
         }
         None
+    }
+
+    /// Whether something may be due, when no look through the entries is under way.
+    #[inline]
+    pub(super) fn is_due(&self, now: Ticks) -> bool {
+        now.reached(self.wake)
     }
 
     /// The time that an entry was due at has come.
@@ -314,6 +320,11 @@ impl Neighbours {
             self.ids.remove(&(entry.side, entry.addr));
             self.free.push(id);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn ids_size(&self) -> usize {
+        self.ids.allocation_size()
     }
 
     fn schedule(&mut self, id: NeighbourId, due: Ticks) {

@@ -17,6 +17,8 @@ pub const SHARDS_MAX: usize = LCORES_MAX as usize;
 pub const LCORES_MAX: u16 = 128;
 /// Receive queues that may be named on one port.
 pub const QUEUES_MAX: u16 = 256;
+/// The fewest sessions that a shard can be made for.
+pub const SESSIONS_MIN: u32 = 16;
 /// The most sessions of a shard: their slots are numbered in 32 bits with room for marks.
 pub const SESSIONS_MAX: u32 = 1 << 28;
 /// The most public addresses of a shard: (protocol, address, port) is numbered in 32 bits.
@@ -48,6 +50,24 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Where metrics are served over HTTP; with port 0 the kernel chooses one.
     pub metrics_listen: SocketAddr,
+}
+
+impl Config {
+    /// A few words about its extent: `2 shards, 2 ports, 32 public addresses, …`.
+    pub fn summary(&self) -> String {
+        let count = |count: u64, one: &str, many: &str| {
+            format!("{count} {}", if count == 1 { one } else { many })
+        };
+        let nats = || self.shards.iter().map(|shard| &shard.nat);
+        let pool = nats().map(|nat| u64::from(nat.pool_addresses())).sum();
+        [
+            count(self.shards.len() as u64, "shard", "shards"),
+            count(self.ports.len() as u64, "port", "ports"),
+            count(pool, "public address", "public addresses"),
+            count(nats().map(|nat| u64::from(nat.sessions)).sum(), "session", "sessions"),
+        ]
+        .join(", ")
+    }
 }
 
 /// `eal`: the DPDK environment.
@@ -203,7 +223,7 @@ pub struct NeighbourConfig {
 pub struct NatConfig {
     /// Its public addresses; no other shard has any of them.
     pub pool: Vec<Ipv4Net>,
-    /// How many sessions it can hold, 1 to [`SESSIONS_MAX`].
+    /// How many sessions it can hold, [`SESSIONS_MIN`] to [`SESSIONS_MAX`].
     pub sessions: u32,
     /// How inside endpoints are mapped.
     pub mapping: Mapping,

@@ -1,0 +1,236 @@
+//! The configuration as far as it could be read: the shape is right, the sense is not yet known.
+//!
+//! A value that is `None` is missing or mistaken and has been reported. Whatever could be read is
+//! kept with its place, so that all mistakes of sense are found beside all mistakes of shape.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use ipnet::Ipv4Net;
+use krono_core::packet::{Mac, Side};
+
+use super::firewall;
+use super::mistake::{Place, Report, Wrong};
+use super::nat::{self, NatDraft, NatSettings, StaticDraft};
+use super::read::{self, Given, List, Map, Marked};
+use super::tree::Node;
+use super::types::*;
+use super::values::{self, choice};
+
+/// The whole file.
+pub(super) struct Draft {
+    pub(super) eal: Option<EalDraft>,
+    pub(super) ports: List<PortDraft>,
+    pub(super) shards: List<ShardDraft>,
+    /// Those of `nat`, for whichever shard owns their outside addresses.
+    pub(super) static_mappings: Given<List<StaticDraft>>,
+    pub(super) firewall: Option<FirewallConfig>,
+    pub(super) clock: Option<Clock>,
+    pub(super) control_socket: Option<PathBuf>,
+    pub(super) metrics_listen: Option<SocketAddr>,
+}
+
+pub(super) struct EalDraft {
+    pub(super) memory: Option<Marked<u64>>,
+    pub(super) hugepages: Option<Marked<Hugepages>>,
+    pub(super) lcores: Given<Marked<LcoreMap>>,
+    pub(super) idle: Option<Marked<Idle>>,
+    pub(super) args: Option<Vec<String>>,
+}
+
+pub(super) struct PortDraft {
+    pub(super) name: Option<Marked<String>>,
+    pub(super) device: Option<Marked<Device>>,
+    pub(super) mtu: Option<Marked<u16>>,
+}
+
+pub(super) struct ShardDraft {
+    pub(super) id: Option<Marked<u16>>,
+    pub(super) lcore: Option<Marked<u16>>,
+    pub(super) inside: Option<SideDraft>,
+    pub(super) outside: Option<SideDraft>,
+    pub(super) nat: Option<NatDraft>,
+}
+
+impl ShardDraft {
+    pub(super) fn side(&self, side: Side) -> Option<&SideDraft> {
+        match side {
+            Side::Inside => self.inside.as_ref(),
+            Side::Outside => self.outside.as_ref(),
+        }
+    }
+
+    pub(super) fn sides(&self) -> impl Iterator<Item = &SideDraft> {
+        Side::BOTH.into_iter().filter_map(|side| self.side(side))
+    }
+}
+
+pub(super) struct SideDraft {
+    pub(super) place: Place,
+    pub(super) port: Option<Marked<String>>,
+    pub(super) queue: Option<Marked<u16>>,
+    pub(super) vlan: Option<Marked<Option<u16>>>,
+    pub(super) mac: Option<Marked<Option<Mac>>>,
+    pub(super) address: Option<Marked<Ipv4Net>>,
+    pub(super) routes: List<RouteDraft>,
+    pub(super) neighbours: List<NeighbourDraft>,
+}
+
+impl SideDraft {
+    /// The networks behind this side, `None` for what could not be read.
+    pub(super) fn networks(&self) -> impl Iterator<Item = Option<Marked<Ipv4Net>>> {
+        let on_link = self
+            .address
+            .as_ref()
+            .map(|address| Marked { value: address.value.trunc(), place: address.place.clone() });
+        std::iter::once(on_link).chain(self.routes.items.iter().map(|route| route.prefix.clone()))
+    }
+
+    /// The hosts on-link that are known: the shard itself, next hops, static neighbours.
+    pub(super) fn hosts(&self) -> impl Iterator<Item = Marked<Ipv4Addr>> {
+        let own = self
+            .address
+            .as_ref()
+            .map(|address| Marked { value: address.value.addr(), place: address.place.clone() });
+        own.into_iter().chain(self.neighbours().cloned())
+    }
+
+    /// The neighbours that are known: next hops and static ones.
+    pub(super) fn neighbours(&self) -> impl Iterator<Item = &Marked<Ipv4Addr>> {
+        let vias = self.routes.items.iter().filter_map(|route| route.via.as_ref());
+        vias.chain(self.neighbours.items.iter().filter_map(|entry| entry.address.as_ref()))
+    }
+}
+
+pub(super) struct RouteDraft {
+    pub(super) prefix: Option<Marked<Ipv4Net>>,
+    pub(super) via: Option<Marked<Ipv4Addr>>,
+}
+
+pub(super) struct NeighbourDraft {
+    pub(super) address: Option<Marked<Ipv4Addr>>,
+    pub(super) mac: Option<Marked<Mac>>,
+}
+
+/// Reads the file; `None` if there is nothing in it that sense could be made of.
+pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
+    const KEYS: [&str; 8] =
+        ["eal", "ports", "shards", "nat", "firewall", "clock", "control", "metrics"];
+    let place = Place { line: root.line, path: String::new() };
+    let map = Map::open(root, place, &KEYS, report)?;
+    let clock = choice(&[("tsc", Clock::Tsc), ("capture", Clock::Capture)]);
+    let eal = map.section("eal", &EAL_KEYS, report);
+    let control = map.section("control", &["socket"], report);
+    let metrics = map.section("metrics", &["listen"], report);
+    let nat = nat::read(&map, report);
+    Some(Draft {
+        eal: eal.map(|eal| read_eal(&eal, report)),
+        ports: map.required_list("ports", PORTS_MAX, report, read_port),
+        shards: map.required_list("shards", SHARDS_MAX, report, |node, place, report| {
+            read_shard(node, place, &nat, report)
+        }),
+        static_mappings: nat.static_mappings,
+        firewall: firewall::read(&map, report),
+        clock: map.or("clock", Clock::Tsc, clock, report).map(|clock| clock.value),
+        control_socket: control.and_then(|control| {
+            let default = PathBuf::from("/run/kronod.sock");
+            Some(control.or("socket", default, values::socket_path, report)?.value)
+        }),
+        metrics_listen: metrics.and_then(|metrics| {
+            let default = SocketAddr::from(([127, 0, 0, 1], 9105));
+            Some(metrics.or("listen", default, values::listen, report)?.value)
+        }),
+    })
+}
+
+const EAL_KEYS: [&str; 5] = ["memory", "hugepages", "lcores", "idle", "args"];
+
+fn read_eal(map: &Map<'_>, report: &mut Report) -> EalDraft {
+    const MEMORY_DEFAULT: u64 = 512 << 20;
+    const MEMORY_MAX: u64 = 1 << 44;
+    const ARGS_MAX: usize = 64;
+    let hugepages = choice(&[
+        ("auto", Hugepages::Auto),
+        ("required", Hugepages::Required),
+        ("off", Hugepages::Off),
+    ]);
+    let idle = choice(&[("busy", Idle::Busy), ("yield", Idle::Yield)]);
+    let memory = values::size(MBUF_MEMORY_MIN..=MEMORY_MAX);
+    let args = map.list("args", ARGS_MAX, report, |node, place, report| {
+        read::scalar(node, place, values::eal_argument, report)
+    });
+    let args = args.unwrap_or_else(List::empty).and_then(List::all);
+    EalDraft {
+        memory: map.or("memory", MEMORY_DEFAULT, memory, report),
+        hugepages: map.or("hugepages", Hugepages::Auto, hugepages, report),
+        lcores: map.optional("lcores", values::lcores, report),
+        idle: map.or("idle", Idle::Busy, idle, report),
+        args: args.map(|args| args.into_iter().map(|arg| arg.value).collect()),
+    }
+}
+
+fn read_port(node: &Node, place: Place, report: &mut Report) -> Option<PortDraft> {
+    /// IPv4 packets of 68 bytes must pass any link (RFC 791, section 3.2).
+    const MTU_RANGE: std::ops::RangeInclusive<u16> = 68..=9600;
+    /// What every host must be able to receive (RFC 791, section 3.1).
+    const MTU_USUAL_MIN: u16 = 576;
+    let map = Map::open(node, place, &["name", "device", "mtu"], report)?;
+    let mtu = map.or("mtu", 1500, values::number(MTU_RANGE), report);
+    if let Some(mtu) = mtu.as_ref().filter(|mtu| mtu.value < MTU_USUAL_MIN) {
+        let what = format!("{} is below what every host must take (RFC 791, 3.1)", mtu.value);
+        report.warning(&mtu.place, Wrong::new(what, format!("{MTU_USUAL_MIN} or more")));
+    }
+    Some(PortDraft {
+        name: map.required("name", values::name, report),
+        device: map.required("device", values::device, report),
+        mtu,
+    })
+}
+
+fn read_shard(
+    node: &Node,
+    place: Place,
+    for_all: &NatSettings,
+    report: &mut Report,
+) -> Option<ShardDraft> {
+    let map = Map::open(node, place, &["id", "lcore", "inside", "outside", "nat"], report)?;
+    let id = map.required("id", values::number(0..=u16::MAX), report);
+    let lcore = map.required("lcore", values::number(0..=LCORES_MAX - 1), report);
+    let inside = map.required_section("inside", &SIDE_KEYS, report);
+    let inside = inside.map(|map| read_side(&map, report));
+    let outside = map.required_section("outside", &SIDE_KEYS, report);
+    let outside = outside.map(|map| read_side(&map, report));
+    let nat = nat::read_shard(&map, for_all, report);
+    Some(ShardDraft { id, lcore, inside, outside, nat })
+}
+
+const SIDE_KEYS: [&str; 7] = ["port", "queue", "vlan", "mac", "address", "routes", "neighbours"];
+
+fn read_side(map: &Map<'_>, report: &mut Report) -> SideDraft {
+    let vlan = |text: &str| values::number(1..=4094)(text).map(Some);
+    let mac = |text: &str| values::mac(text).map(Some);
+    let routes = map.list("routes", LIST_MAX, report, |node, place, report| {
+        let map = Map::open(node, place, &["prefix", "via"], report)?;
+        Some(RouteDraft {
+            prefix: map.required("prefix", values::route_prefix, report),
+            via: map.required("via", values::address, report),
+        })
+    });
+    let neighbours = map.list("neighbours", LIST_MAX, report, |node, place, report| {
+        let map = Map::open(node, place, &["address", "mac"], report)?;
+        Some(NeighbourDraft {
+            address: map.required("address", values::address, report),
+            mac: map.required("mac", values::mac, report),
+        })
+    });
+    SideDraft {
+        place: map.place.clone(),
+        port: map.required("port", values::name, report),
+        queue: map.or("queue", 0, values::number(0..=QUEUES_MAX - 1), report),
+        vlan: map.or("vlan", None, vlan, report),
+        mac: map.or("mac", None, mac, report),
+        address: map.required("address", values::interface, report),
+        routes: routes.unwrap_or_else(List::empty).unwrap_or_else(List::mistaken),
+        neighbours: neighbours.unwrap_or_else(List::empty).unwrap_or_else(List::mistaken),
+    }
+}

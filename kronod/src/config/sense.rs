@@ -1,0 +1,391 @@
+//! Whether the parts of a configuration fit together.
+//!
+//! Of two values that contradict each other one is reported, with the line of the other: if they
+//! are alike, that further down. What is already known to be mistaken is left out.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Display;
+use std::hash::Hash;
+
+use ipnet::Ipv4Net;
+use krono_core::packet::Endpoint;
+
+use super::draft::{Draft, PortDraft, ShardDraft, SideDraft};
+use super::memory::{Memory, TableSizes};
+use super::mistake::{Report, Wrong};
+use super::nat::{NatDraft, StaticDraft, port_count};
+use super::read::{Given, List, Marked};
+use super::types::{POOL_ADDRESSES_MAX, addresses};
+use super::values::{ends, shown_size};
+
+/// Reports all mistakes of sense.
+pub(super) fn check(draft: &Draft, memory: &Memory<'_>, report: &mut Report) {
+    ports_are_distinct(&draft.ports.items, report);
+    shards_are_distinct(&draft.shards.items, report);
+    lcores_are_mapped(draft, report);
+    for side in draft.shards.items.iter().flat_map(ShardDraft::sides) {
+        port_is_declared(side, &draft.ports, report);
+        neighbours_are_on_link(side, report);
+    }
+    queues_have_one_reader(&draft.shards.items, report);
+    addresses_are_distinct(&draft.shards.items, report);
+    pools_are_disjoint(&draft.shards.items, report);
+    pools_are_nobodys(&draft.shards.items, report);
+    for shard in &draft.shards.items {
+        if let Some(nat) = &shard.nat {
+            subscribers_fit_in_ports(nat, report);
+            pool_is_small_enough(nat, report);
+            static_mappings_fit(shard, nat, &draft.static_mappings, report);
+        }
+    }
+    static_mappings_have_a_shard(draft, report);
+    sizes_fit_in_memory(draft, memory, report);
+}
+
+/// Remembers which values are taken, and by whom.
+struct Taken<K> {
+    first: HashMap<K, String>,
+}
+
+impl<K: Hash + Eq> Taken<K> {
+    fn new() -> Taken<K> {
+        Taken { first: HashMap::new() }
+    }
+
+    /// Reports `marked` if somebody has taken `key` before.
+    fn take<T: Display>(
+        &mut self,
+        key: K,
+        marked: &Marked<T>,
+        expected: &str,
+        report: &mut Report,
+    ) {
+        match self.first.get(&key) {
+            Some(first) => {
+                let what = format!("{} is taken by {first}", marked.value);
+                report.mistake(&marked.place, Wrong::new(what, expected));
+            }
+            None => {
+                self.first.insert(key, marked.place.to_string());
+            }
+        }
+    }
+}
+
+fn ports_are_distinct(ports: &[PortDraft], report: &mut Report) {
+    let mut names = Taken::new();
+    let mut devices = Taken::new();
+    for port in ports {
+        if let Some(name) = &port.name {
+            names.take(&name.value, name, "a name of its own for each port", report);
+        }
+        if let Some(device) = &port.device {
+            let expected = "a device of its own for each port";
+            devices.take(device.value.name(), device, expected, report);
+        }
+    }
+}
+
+fn shards_are_distinct(shards: &[ShardDraft], report: &mut Report) {
+    let mut ids = Taken::new();
+    let mut lcores = Taken::new();
+    for shard in shards {
+        if let Some(id) = &shard.id {
+            ids.take(id.value, id, "an id of its own for each shard", report);
+        }
+        if let Some(lcore) = &shard.lcore {
+            lcores.take(lcore.value, lcore, "an lcore of its own for each shard", report);
+        }
+    }
+}
+
+fn lcores_are_mapped(draft: &Draft, report: &mut Report) {
+    let Some(Given::Valid(map)) = draft.eal.as_ref().map(|eal| &eal.lcores) else { return };
+    for lcore in draft.shards.items.iter().filter_map(|shard| shard.lcore.as_ref()) {
+        if !map.value.lcores.contains(&lcore.value) {
+            let what = format!("lcore {} is not in {}", lcore.value, map.place);
+            report.mistake(&lcore.place, Wrong::new(what, format!("one of {}", map.value.text)));
+        }
+    }
+}
+
+fn port_is_declared(side: &SideDraft, ports: &List<PortDraft>, report: &mut Report) {
+    let Some(name) = &side.port else { return };
+    // A port whose name could not be read may be the one that is meant.
+    let names: Option<Vec<&str>> =
+        ports.items.iter().map(|port| Some(port.name.as_ref()?.value.as_str())).collect();
+    if let Some(names) = names
+        && ports.complete
+        && !names.contains(&name.value.as_str())
+    {
+        let what = format!("{} is not declared under ports", name.value);
+        report.mistake(&name.place, Wrong::new(what, format!("one of {}", names.join(", "))));
+    }
+}
+
+/// Next hops and static neighbours are hosts of the network that is on-link, routes are distinct.
+fn neighbours_are_on_link(side: &SideDraft, report: &mut Report) {
+    if let Some(interface) = &side.address {
+        for host in side.neighbours() {
+            let network = interface.value.trunc();
+            let what = match host.value {
+                host if !network.contains(&host) => format!("{host} is not on-link"),
+                host if host == interface.value.addr() => format!("{host} is the shard's own"),
+                host => match ends(&network, host) {
+                    Some(end) => format!("{host} is the {end} address"),
+                    None => continue,
+                },
+            };
+            let expected = format!("a neighbour's address in {network}");
+            report.mistake(&host.place, Wrong::new(what, expected));
+        }
+    }
+    let mut addresses = Taken::new();
+    for neighbour in side.neighbours.items.iter().filter_map(|entry| entry.address.as_ref()) {
+        addresses.take(neighbour.value, neighbour, "each neighbour once", report);
+    }
+    let mut prefixes = Taken::new();
+    let on_link = side.address.as_ref().map(|address| address.value.trunc());
+    for prefix in side.routes.items.iter().filter_map(|route| route.prefix.as_ref()) {
+        if Some(prefix.value) == on_link {
+            let what = format!("{} is on-link", prefix.value);
+            report.mistake(&prefix.place, Wrong::new(what, "a network behind a neighbour"));
+        } else {
+            prefixes.take(prefix.value, prefix, "each prefix once", report);
+        }
+    }
+}
+
+/// A queue is polled by one shard, and frames on one port can be told apart by VLAN and MAC.
+fn queues_have_one_reader(shards: &[ShardDraft], report: &mut Report) {
+    let mut by_port: HashMap<&str, Vec<(usize, &SideDraft)>> = HashMap::new();
+    let sides = shards.iter().enumerate().flat_map(|(i, shard)| shard.sides().map(move |s| (i, s)));
+    for (shard, side) in sides {
+        let Some(port) = &side.port else { continue };
+        let others = by_port.entry(&port.value).or_default();
+        if let Some(wrong) = others.iter().find_map(|(i, other)| clash(side, other, *i == shard)) {
+            report.mistake(&port.place, wrong);
+        }
+        others.push((shard, side));
+    }
+}
+
+/// Why two sides cannot share a port, if they cannot.
+fn clash(side: &SideDraft, other: &SideDraft, same_shard: bool) -> Option<Wrong> {
+    let same_queue = side.queue.as_ref()?.value == other.queue.as_ref()?.value;
+    let same_vlan = side.vlan.as_ref()?.value == other.vlan.as_ref()?.value;
+    let (what, expected) = if same_shard && same_vlan {
+        ("the port and its vlan are also those of", "another port, or another vlan on each side")
+    } else if same_shard {
+        return None;
+    } else if same_queue {
+        ("this queue of the port is also read by", "a port or a queue of its own for each shard")
+    } else if same_vlan && side.mac.as_ref()?.value == other.mac.as_ref()?.value {
+        let expected = "another port, or a mac or vlan of its own for each shard";
+        ("the port, vlan and mac are also those of", expected)
+    } else {
+        return None;
+    };
+    Some(Wrong::new(format!("{what} {}", other.place), expected))
+}
+
+fn addresses_are_distinct(shards: &[ShardDraft], report: &mut Report) {
+    let mut taken = Taken::new();
+    for address in shards.iter().flat_map(ShardDraft::sides).filter_map(|s| s.address.as_ref()) {
+        let expected = "an address of its own for each side of each shard";
+        taken.take(address.value.addr(), address, expected, report);
+    }
+}
+
+fn pools(shards: &[ShardDraft]) -> impl Iterator<Item = &Marked<Ipv4Net>> {
+    shards.iter().filter_map(|shard| shard.nat.as_ref()).flat_map(|nat| &nat.pool.items)
+}
+
+/// No address is in two pools, nor twice in one.
+fn pools_are_disjoint(shards: &[ShardDraft], report: &mut Report) {
+    let mut sorted: Vec<_> = pools(shards).enumerate().collect();
+    sorted.sort_by_key(|(order, pool)| (pool.value, *order));
+    let mut reported = HashSet::new();
+    let mut rest = sorted.into_iter();
+    let Some(mut cover) = rest.next() else { return };
+    for next in rest {
+        // Of two prefixes that overlap, one contains the other, and it sorts before it.
+        if !cover.1.value.contains(&next.1.value) {
+            cover = next;
+            continue;
+        }
+        let (first, second) = if cover.0 < next.0 { (cover, next) } else { (next, cover) };
+        if reported.insert(second.0) {
+            let what = format!("{} overlaps {}, {}", second.1.value, first.1.value, first.1.place);
+            report
+                .mistake(&second.1.place, Wrong::new(what, "addresses that are in no other pool"));
+        }
+    }
+}
+
+/// No pool has addresses that subscribers, routers or the shards themselves have.
+fn pools_are_nobodys(shards: &[ShardDraft], report: &mut Report) {
+    let mut taken: BTreeMap<Ipv4Net, String> = BTreeMap::new();
+    for shard in shards {
+        for network in shard.inside.iter().flat_map(SideDraft::networks).flatten() {
+            let owner = format!("the inside network {}, {}", network.value, network.place);
+            taken.entry(network.value).or_insert(owner);
+        }
+        for host in shard.outside.iter().flat_map(SideDraft::hosts) {
+            let owner = format!("the address {}, {}", host.value, host.place);
+            taken.entry(host.value.into()).or_insert(owner);
+        }
+    }
+    for pool in pools(shards) {
+        let supernets = (0..=pool.value.prefix_len()).filter_map(|length| {
+            let supernet = Ipv4Net::new(pool.value.network(), length).ok()?.trunc();
+            taken.get(&supernet)
+        });
+        let last = Ipv4Net::from(pool.value.broadcast());
+        let mut subnets = taken.range(pool.value..=last).map(|(_, owner)| owner);
+        if let Some(owner) = supernets.into_iter().next().or_else(|| subnets.next()) {
+            let what = format!("{} overlaps {owner}", pool.value);
+            report.mistake(&pool.place, Wrong::new(what, "addresses that nobody else has"));
+        }
+    }
+}
+
+fn subscribers_fit_in_ports(nat: &NatDraft, report: &mut Report) {
+    let (Some(limit), Some(ports)) = (&nat.ports_per_subscriber, &nat.ports) else { return };
+    let count = port_count(&ports.value);
+    if limit.value > count {
+        let what = format!("{} are more than there are in {}", limit.value, ports.place);
+        report.mistake(&limit.place, Wrong::new(what, format!("at most {count}")));
+    }
+}
+
+fn pool_is_small_enough(nat: &NatDraft, report: &mut Report) {
+    let mut count = 0;
+    for pool in &nat.pool.items {
+        count += addresses(&pool.value);
+        if count > POOL_ADDRESSES_MAX.into() {
+            let what = format!("the pool has {count} addresses with {}", pool.value);
+            let expected = format!("at most {POOL_ADDRESSES_MAX} in a shard");
+            report.mistake(&pool.place, Wrong::new(what, expected));
+            return;
+        }
+    }
+}
+
+/// The static mappings that apply to a shard: its own, or those for all that are in its pool.
+pub(super) fn static_mappings<'d>(
+    nat: &'d NatDraft,
+    for_all: &'d Given<List<StaticDraft>>,
+) -> impl Iterator<Item = &'d StaticDraft> {
+    let own = !matches!(nat.static_mappings, Given::Absent);
+    let list = if own { &nat.static_mappings } else { for_all };
+    let items = if let Given::Valid(list) = list { list.items.as_slice() } else { &[] };
+    items.iter().filter(move |entry| own || entry.is_in(&nat.pool))
+}
+
+fn static_mappings_fit(
+    shard: &ShardDraft,
+    nat: &NatDraft,
+    for_all: &Given<List<StaticDraft>>,
+    report: &mut Report,
+) {
+    let mut insides = Taken::new();
+    let mut outsides = Taken::new();
+    for entry in static_mappings(nat, for_all) {
+        if let Some(outside) = &entry.outside
+            && nat.pool.complete
+            && !entry.is_in(&nat.pool)
+        {
+            let what = format!("{} is not in the shard's pool", outside.value.addr);
+            report.mistake(&outside.place, Wrong::new(what, "an address of the shard's pool"));
+        }
+        if let (Some(inside), Some(side)) = (&entry.inside, &shard.inside) {
+            subscriber_is_reached(inside, side, report);
+        }
+        let Some(protocol) = &entry.protocol else { continue };
+        if let Some(inside) = &entry.inside {
+            let expected = "one mapping for each inside endpoint";
+            insides.take((protocol.value, inside.value), inside, expected, report);
+        }
+        if let Some(outside) = &entry.outside {
+            let expected = "one mapping for each outside endpoint";
+            outsides.take((protocol.value, outside.value), outside, expected, report);
+        }
+    }
+}
+
+fn subscriber_is_reached(inside: &Marked<Endpoint>, side: &SideDraft, report: &mut Report) {
+    let addr = inside.value.addr;
+    let expected = "a subscriber's address in a network behind the inside of the shard";
+    let own = side.address.as_ref().is_some_and(|address| address.value.addr() == addr);
+    // A network that could not be read may be the one that the address is in.
+    let networks: Option<Vec<_>> = side.networks().collect();
+    if own {
+        let what = format!("{addr} is the shard's own");
+        report.mistake(&inside.place, Wrong::new(what, expected));
+    } else if let Some(networks) = networks
+        && side.routes.complete
+        && !networks.iter().any(|network| network.value.contains(&addr))
+    {
+        let what = format!("{addr} is in no network behind the shard");
+        report.mistake(&inside.place, Wrong::new(what, expected));
+    }
+}
+
+/// Each static mapping for all shards applies to one.
+fn static_mappings_have_a_shard(draft: &Draft, report: &mut Report) {
+    let Given::Valid(list) = &draft.static_mappings else { return };
+    let shards = &draft.shards.items;
+    let known = draft.shards.complete
+        && shards.iter().all(|shard| shard.nat.as_ref().is_some_and(|nat| nat.pool.complete));
+    for entry in &list.items {
+        let Some(outside) = &entry.outside else { continue };
+        let nats = shards.iter().filter_map(|shard| shard.nat.as_ref());
+        match nats.into_iter().find(|nat| entry.is_in(&nat.pool)) {
+            None if known => {
+                let what = format!("{} is in no shard's pool", outside.value.addr);
+                report.mistake(&outside.place, Wrong::new(what, "an address of a pool"));
+            }
+            Some(NatDraft { static_mappings: Given::Valid(_), .. }) => {
+                let what = "the shard with this pool has a list of its own, which replaces this";
+                report.warning(&entry.place, Wrong::new(what, "an entry in that list"));
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Packet buffers and the tables of all shards fit in the memory that the machine has left.
+fn sizes_fit_in_memory(draft: &Draft, memory: &Memory<'_>, report: &mut Report) {
+    let (Some(available), Some(eal)) = (memory.available, &draft.eal) else { return };
+    let Some(buffers) = &eal.memory else { return };
+    let sized = draft.shards.items.iter().filter_map(|shard| {
+        let nat = shard.nat.as_ref()?;
+        let sizes = TableSizes {
+            sessions: nat.sessions.as_ref()?.value,
+            pool_addresses: pool_addresses(nat)?,
+            ports: nat.ports.as_ref()?.value.clone(),
+        };
+        Some(((memory.bytes_per_shard)(&sizes), nat.sessions.as_ref()?))
+    });
+    let sized: Vec<_> = sized.collect();
+    let tables = sized.iter().fold(0u64, |sum, (bytes, _)| sum.saturating_add(*bytes));
+    if tables.saturating_add(buffers.value) <= available {
+        return;
+    }
+    let largest = sized.iter().max_by_key(|(bytes, _)| *bytes).map(|(_, sessions)| sessions);
+    let place = match largest {
+        Some(sessions) if tables > buffers.value => &sessions.place,
+        _ => &buffers.place,
+    };
+    let (buffers, tables) = (shown_size(buffers.value), shown_size(tables));
+    let what = format!("{buffers} of packet buffers and {tables} of tables do not fit in memory");
+    let expected = format!("at most {} together", shown_size(available));
+    report.mistake(place, Wrong::new(what, expected));
+}
+
+/// How many addresses a pool has, if that is known and not too many.
+fn pool_addresses(nat: &NatDraft) -> Option<u32> {
+    let sum: u64 = nat.pool.items.iter().map(|pool| addresses(&pool.value)).sum();
+    u32::try_from(sum).ok().filter(|sum| *sum <= POOL_ADDRESSES_MAX)
+}

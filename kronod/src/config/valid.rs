@@ -1,0 +1,108 @@
+//! From a draft to a configuration.
+
+use super::draft::{Draft, EalDraft, NeighbourDraft, PortDraft, RouteDraft, ShardDraft, SideDraft};
+use super::nat::{NatDraft, StaticDraft};
+use super::read::{Given, List, Marked};
+use super::sense;
+use super::types::*;
+
+/// The configuration; `None` if any part of it is missing or mistaken.
+pub(super) fn config(draft: Draft) -> Option<Config> {
+    let ports: Vec<_> = draft.ports.all()?.into_iter().map(port).collect::<Option<_>>()?;
+    let shards = draft.shards.all()?.into_iter();
+    let shards = shards.map(|draft_shard| shard(draft_shard, &ports, &draft.static_mappings));
+    Some(Config {
+        eal: eal(draft.eal?)?,
+        shards: shards.collect::<Option<_>>()?,
+        ports,
+        firewall: draft.firewall?,
+        clock: draft.clock?,
+        control_socket: draft.control_socket?,
+        metrics_listen: draft.metrics_listen?,
+    })
+}
+
+fn eal(draft: EalDraft) -> Option<EalConfig> {
+    let lcores = match draft.lcores {
+        Given::Absent => None,
+        Given::Mistaken => return None,
+        Given::Valid(map) => Some(map.value),
+    };
+    Some(EalConfig {
+        memory: draft.memory?.value,
+        hugepages: draft.hugepages?.value,
+        lcores,
+        idle: draft.idle?.value,
+        args: draft.args?,
+    })
+}
+
+fn port(draft: PortDraft) -> Option<PortConfig> {
+    Some(PortConfig { name: draft.name?.value, device: draft.device?.value, mtu: draft.mtu?.value })
+}
+
+fn shard(
+    draft: ShardDraft,
+    ports: &[PortConfig],
+    for_all: &Given<List<StaticDraft>>,
+) -> Option<ShardConfig> {
+    Some(ShardConfig {
+        id: draft.id?.value,
+        lcore: draft.lcore?.value,
+        inside: side(draft.inside?, ports)?,
+        outside: side(draft.outside?, ports)?,
+        nat: nat(draft.nat?, for_all)?,
+    })
+}
+
+fn side(draft: SideDraft, ports: &[PortConfig]) -> Option<SideConfig> {
+    let name = draft.port?.value;
+    let routes = draft.routes.all()?.into_iter().map(route);
+    let neighbours = draft.neighbours.all()?.into_iter().map(neighbour);
+    Some(SideConfig {
+        port: ports.iter().position(|port| port.name == name)?,
+        queue: draft.queue?.value,
+        vlan: draft.vlan?.value,
+        mac: draft.mac?.value,
+        address: draft.address?.value,
+        routes: routes.collect::<Option<_>>()?,
+        neighbours: neighbours.collect::<Option<_>>()?,
+    })
+}
+
+fn route(draft: RouteDraft) -> Option<RouteConfig> {
+    Some(RouteConfig { prefix: draft.prefix?.value, via: draft.via?.value })
+}
+
+fn neighbour(draft: NeighbourDraft) -> Option<NeighbourConfig> {
+    Some(NeighbourConfig { address: draft.address?.value, mac: draft.mac?.value })
+}
+
+fn nat(draft: NatDraft, for_all: &Given<List<StaticDraft>>) -> Option<NatConfig> {
+    let mappings = sense::static_mappings(&draft, for_all).map(static_mapping);
+    let static_mappings = mappings.collect::<Option<_>>()?;
+    let pool = draft.pool.all()?;
+    Some(NatConfig {
+        pool: pool.into_iter().map(|prefix| prefix.value).collect(),
+        sessions: draft.sessions?.value,
+        mapping: draft.mapping?.value,
+        filtering: draft.filtering?.value,
+        ports: draft.ports?.value,
+        ports_per_subscriber: draft.ports_per_subscriber?.value,
+        hairpinning: draft.hairpinning?.value,
+        timeouts: draft.timeouts?,
+        exclude: draft.exclude?,
+        static_mappings,
+    })
+}
+
+fn static_mapping(draft: &StaticDraft) -> Option<StaticMapping> {
+    fn value<T: Copy>(marked: &Option<Marked<T>>) -> Option<T> {
+        marked.as_ref().map(|marked| marked.value)
+    }
+    Some(StaticMapping {
+        protocol: value(&draft.protocol)?,
+        inside: value(&draft.inside)?,
+        outside: value(&draft.outside)?,
+    })
+}

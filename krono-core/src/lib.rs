@@ -13,6 +13,7 @@ pub mod drop;
 pub mod frame;
 pub mod packet;
 pub mod parse;
+pub mod ports;
 pub mod program;
 pub mod reply;
 pub mod rewrite;

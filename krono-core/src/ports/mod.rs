@@ -1,0 +1,347 @@
+//! The public addresses and ports of a shard: who owns which, and which may be given out next.
+//!
+//! A *bank* is the ports of one protocol on one pool address. Each bank has a dense array of
+//! 65,536 entries, and that array is at once the allocator's state and the way from a public
+//! endpoint to its mapping, so that an unknown inbound packet costs one cache line. An entry says
+//! that its port is
+//!
+//! ```text
+//! bit  31 30 29          16 15           0
+//!       0  0  (zero)         position ^ port    free: where the bank's free list has it
+//!       0  1  due            next               held: when it may be free again, held port behind
+//!       1  owner                                owned by the mapping with this index
+//! ```
+//!
+//! Allocation takes a random port of those that are free (RFC 7857, section 9; RFC 6056) in O(1)
+//! whatever the load; so do release and the reservation of a free port. A released port is held
+//! for a while (RFC 6888, REQ-8) in a queue that is threaded through the entries, so that memory
+//! is the same however many ports are held.
+//!
+//! All state lies in slices that the house hands in. Memory of zeros is a shard with every port
+//! free, and construction does not touch it.
+
+mod bank;
+mod pool;
+#[cfg(test)]
+mod tests;
+
+pub use bank::{BankState, HOLD_MAX, MAPPINGS_MAX};
+pub use pool::Pool;
+
+use std::ops::RangeInclusive;
+
+use crate::packet::{Endpoint, Protocol};
+use crate::time::{Span, Ticks};
+use bank::{CLASSES, Class, PORTS, PortRange};
+
+/// Held ports that an allocation frees on its way, if they are due: more than one, so that the
+/// queue of held ports shrinks even if nothing else frees them.
+const FREED_BY_ALLOCATION: u32 = 2;
+
+/// Held ports that one `tick` frees at most.
+const FREED_BY_TICK: u32 = 64;
+
+/// Banks that one `tick` looks at at most.
+const VISITED_BY_TICK: usize = 16;
+
+/// The first port that is not a system port (RFC 6335, section 6).
+const FIRST_USER_PORT: u16 = 1024;
+
+/// The index of the class of system ports, 1 to 1023.
+const SYSTEM: usize = 0;
+
+/// The index of the class of all others.
+const USER: usize = 1;
+
+/// What a public endpoint is to a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Lookup {
+    /// The address is none of the pool's.
+    NotPool,
+    /// Nobody's.
+    Free,
+    /// Nobody's, and not to be given out yet (RFC 6888, REQ-8).
+    Held,
+    /// That of the mapping with this index.
+    Owned(u32),
+}
+
+/// How many ports of the pool are what, for one protocol.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Ports that an allocation may give out now.
+    pub free: u64,
+    /// Released ports that wait for their hold to be over.
+    pub held: u64,
+    /// Ports of mappings, with those static ones that lie outside of the configured range.
+    pub owned: u64,
+}
+
+/// The memory of a [`Ports`]: zeros, or what an earlier one of the same pool and range left.
+#[derive(Debug)]
+pub struct PortsMemory<'m> {
+    /// The dense arrays, bank after bank.
+    pub entries: &'m mut [u32],
+    /// The lists of free ports, bank after bank.
+    pub free_lists: &'m mut [u16],
+    /// The banks' states, by protocol, then by pool address.
+    pub banks: &'m mut [BankState],
+}
+
+/// How many elements each slice of a [`PortsMemory`] has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortsSizes {
+    /// Of `entries`.
+    pub entries: usize,
+    /// Of `free_lists`.
+    pub free_lists: usize,
+    /// Of `banks`.
+    pub banks: usize,
+}
+
+impl PortsSizes {
+    /// Bytes over all.
+    pub const fn bytes(&self) -> usize {
+        self.entries * size_of::<u32>()
+            + self.free_lists * size_of::<u16>()
+            + self.banks * size_of::<BankState>()
+    }
+}
+
+/// The public address and port allocator of a shard.
+pub struct Ports<'m> {
+    pool: Pool,
+    /// The ports that may be given out, by protocol and class.
+    ranges: [[PortRange; CLASSES]; Protocol::COUNT],
+    memory: PortsMemory<'m>,
+    /// The bank that `tick` looks at next.
+    next_bank: usize,
+}
+
+impl<'m> Ports<'m> {
+    /// The memory that a pool of so many addresses needs: 1.1 MiB for each.
+    pub const fn memory(addresses: usize) -> PortsSizes {
+        let banks = addresses * Protocol::COUNT;
+        PortsSizes { entries: banks * PORTS, free_lists: banks * PORTS, banks }
+    }
+
+    /// The allocator of this pool. UDP and TCP ports are given out from `range`, but never port
+    /// 0; ICMP identifiers are all 65,536.
+    ///
+    /// # Panics
+    /// If the pool or the range is empty, or `memory` is not of the size that [`Ports::memory`]
+    /// asks for.
+    pub fn new(pool: Pool, range: RangeInclusive<u16>, memory: PortsMemory<'m>) -> Self {
+        let sizes = Self::memory(pool.len());
+        assert!(sizes.banks > 0, "a pool has an address");
+        assert_eq!(memory.entries.len(), sizes.entries, "the dense arrays fit the pool");
+        assert_eq!(memory.free_lists.len(), sizes.free_lists, "the free lists fit the pool");
+        assert_eq!(memory.banks.len(), sizes.banks, "the banks fit the pool");
+        let ranges = Protocol::ALL.map(|protocol| class_ranges(protocol, &range));
+        let is_empty = |classes: &[PortRange; CLASSES]| classes.iter().all(|r| r.is_empty());
+        assert!(!ranges.iter().any(is_empty), "the range of ports {range:?} has a port");
+        Ports { pool, ranges, memory, next_bank: 0 }
+    }
+
+    /// The addresses.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Where the entry of a public endpoint lies in [`Ports::entries`]; `None` if the address is
+    /// none of the pool's.
+    #[inline]
+    pub fn slot(&self, protocol: Protocol, endpoint: Endpoint) -> Option<usize> {
+        let address = self.pool.index(endpoint.addr)?;
+        Some(self.bank(protocol, address) * PORTS + usize::from(endpoint.port))
+    }
+
+    /// The dense arrays, to be prefetched from.
+    #[inline]
+    pub fn entries(&self) -> &[u32] {
+        self.memory.entries
+    }
+
+    /// What the endpoint behind a slot is. Touches one cache line.
+    #[inline]
+    pub fn at(&self, slot: usize) -> Lookup {
+        bank::meaning(self.memory.entries[slot])
+    }
+
+    /// What a public endpoint is. Touches one cache line.
+    #[inline]
+    pub fn lookup(&self, protocol: Protocol, endpoint: Endpoint) -> Lookup {
+        self.slot(protocol, endpoint).map_or(Lookup::NotPool, |slot| self.at(slot))
+    }
+
+    /// The pool address, by index, that a new subscriber shall get: of two drawn at random the
+    /// one with more free ports of this protocol. It may have none even so, while others do.
+    ///
+    /// The better of two random choices leaves the fullest address about log log n above the mean
+    /// (Azar, Broder, Karlin, Upfal: Balanced Allocations, 1994), at the cost of two looks.
+    pub fn choose_address(&self, protocol: Protocol, random: u64) -> u32 {
+        let draw = |random: u32| ((u64::from(random) * self.pool.len() as u64) >> 32) as u32;
+        let (one, other) = (draw(random as u32), draw((random >> 32) as u32));
+        if self.free(protocol, one) >= self.free(protocol, other) { one } else { other }
+    }
+
+    /// How many ports of this protocol the pool address with this index could give out now.
+    ///
+    /// # Panics
+    /// If the pool has no such address; so does everything that takes an index.
+    pub fn free(&self, protocol: Protocol, address: u32) -> u32 {
+        let state = &self.memory.banks[self.bank(protocol, address)];
+        let [system, user] = &self.ranges[protocol as usize];
+        system.len() - state.classes[SYSTEM].taken + user.len() - state.classes[USER].taken
+    }
+
+    /// Gives a free port of the pool address with this index to `mapping`: any with the same
+    /// chance, if `random` is; `None` if there is none.
+    ///
+    /// Where the range reaches below 1024, an inside port below 1024 gets one below 1024 and any
+    /// other one that is not (RFC 4787, REQ-3a); such a class does not fall back on the other.
+    /// `random` must be unguessable (RFC 6888, REQ-15).
+    ///
+    /// # Panics
+    /// If `mapping` is [`MAPPINGS_MAX`] or more.
+    pub fn allocate(
+        &mut self,
+        protocol: Protocol,
+        address: u32,
+        inside_port: u16,
+        mapping: u32,
+        random: u32,
+        now: Ticks,
+    ) -> Option<Endpoint> {
+        let class = self.class_wanted(protocol, inside_port);
+        let mut class = self.class(self.bank(protocol, address), class);
+        class.free_due(now, FREED_BY_ALLOCATION);
+        let port = class.allocate(mapping, random)?;
+        Some(Endpoint::new(self.pool.address(address), port))
+    }
+
+    /// Takes an owned port from its mapping. It is held for `hold`, and then free; at once if
+    /// `hold` is 0, or if it is a static one outside of the range.
+    ///
+    /// A hold is over no sooner than it says, at most 0.5 s late, and not before those of the
+    /// ports released earlier.
+    ///
+    /// # Panics
+    /// If no mapping owns the endpoint, or `hold` exceeds [`HOLD_MAX`].
+    pub fn release(&mut self, protocol: Protocol, endpoint: Endpoint, now: Ticks, hold: Span) {
+        let owned =
+            self.slot(protocol, endpoint).filter(|s| matches!(self.at(*s), Lookup::Owned(_)));
+        let slot = owned.unwrap_or_else(|| panic!("no mapping owns {protocol} {endpoint}"));
+        let bank = slot / PORTS;
+        match self.class_holding(protocol, endpoint.port) {
+            None => {
+                self.memory.entries[slot] = 0;
+                self.memory.banks[bank].owned_outside -= 1;
+            }
+            Some(class) if hold == Span(0) => self.class(bank, class).free(endpoint.port),
+            Some(class) => self.class(bank, class).hold(endpoint.port, now, hold),
+        }
+    }
+
+    /// Gives this very endpoint to a (static) `mapping` whatever it was, and says what that was:
+    /// static mappings win over dynamic ones, so the caller is to end the mapping that owned it.
+    /// It may lie outside of the range. Nothing is done if it is none of the pool's.
+    ///
+    /// O(1) but for a held port, which is looked for in the queue of its bank: up to 65,535 steps.
+    ///
+    /// # Panics
+    /// If `mapping` is [`MAPPINGS_MAX`] or more.
+    pub fn reserve(&mut self, protocol: Protocol, endpoint: Endpoint, mapping: u32) -> Lookup {
+        let Some(slot) = self.slot(protocol, endpoint) else { return Lookup::NotPool };
+        let bank = slot / PORTS;
+        let before = self.at(slot);
+        match (before, self.class_holding(protocol, endpoint.port)) {
+            (Lookup::Owned(_), _) => {}
+            (_, None) => self.memory.banks[bank].owned_outside += 1,
+            (Lookup::Held, Some(class)) => self.class(bank, class).take_held(endpoint.port),
+            (_, Some(class)) => self.class(bank, class).take_free(endpoint.port),
+        }
+        self.memory.entries[slot] = bank::owned_by(mapping);
+        before
+    }
+
+    /// Frees some of the held ports that are due, in a bounded number of banks, going round.
+    ///
+    /// Allocation finds what is due by itself; this keeps counts honest where nothing happens.
+    pub fn tick(&mut self, now: Ticks) {
+        let mut budget = FREED_BY_TICK;
+        for _ in 0..VISITED_BY_TICK.min(self.memory.banks.len()) {
+            for class in 0..CLASSES {
+                budget -= self.class(self.next_bank, class).free_due(now, budget);
+            }
+            if budget == 0 {
+                return;
+            }
+            self.next_bank = (self.next_bank + 1) % self.memory.banks.len();
+        }
+    }
+
+    /// How many ports of a protocol are what, over the whole pool. Looks at every address.
+    pub fn counts(&self, protocol: Protocol) -> Counts {
+        let mut counts = Counts::default();
+        let banks = &self.memory.banks[self.bank(protocol, 0)..][..self.pool.len()];
+        for bank in banks {
+            counts.owned += u64::from(bank.owned_outside);
+            for (class, range) in bank.classes.iter().zip(&self.ranges[protocol as usize]) {
+                counts.free += u64::from(range.len() - class.taken);
+                counts.held += u64::from(class.held);
+                counts.owned += u64::from(class.taken - class.held);
+            }
+        }
+        counts
+    }
+
+    /// The index of a bank.
+    #[inline]
+    fn bank(&self, protocol: Protocol, address: u32) -> usize {
+        let address = address as usize;
+        assert!(address < self.pool.len(), "the pool has no address {address}");
+        protocol as usize * self.pool.len() + address
+    }
+
+    /// The class that an inside port is to be mapped to: its own, if the range has both.
+    fn class_wanted(&self, protocol: Protocol, inside_port: u16) -> usize {
+        let [system, user] = &self.ranges[protocol as usize];
+        let own = if inside_port < FIRST_USER_PORT { SYSTEM } else { USER };
+        match (system.is_empty(), user.is_empty()) {
+            (true, _) => USER,
+            (_, true) => SYSTEM,
+            _ => own,
+        }
+    }
+
+    /// The class that gives out a port; `None` if it lies outside of the range.
+    fn class_holding(&self, protocol: Protocol, port: u16) -> Option<usize> {
+        self.ranges[protocol as usize].iter().position(|range| range.contains(port))
+    }
+
+    /// One class of ports of one bank.
+    fn class(&mut self, bank: usize, class: usize) -> Class<'_> {
+        Class {
+            entries: &mut self.memory.entries.as_chunks_mut().0[bank],
+            free_list: &mut self.memory.free_lists.as_chunks_mut().0[bank],
+            state: &mut self.memory.banks[bank].classes[class],
+            range: self.ranges[bank / self.pool.len()][class],
+        }
+    }
+}
+
+/// The ports of each class that a protocol may be given, out of the configured ones.
+fn class_ranges(protocol: Protocol, range: &RangeInclusive<u16>) -> [PortRange; CLASSES] {
+    match protocol {
+        Protocol::Icmp => [PortRange::EMPTY, PortRange::between(0, u16::MAX)],
+        Protocol::Udp | Protocol::Tcp => {
+            let (first, last) = (*range.start(), *range.end());
+            [
+                PortRange::between(first.max(1), last.min(FIRST_USER_PORT - 1)),
+                PortRange::between(first.max(FIRST_USER_PORT), last),
+            ]
+        }
+    }
+}

@@ -9,6 +9,7 @@
 #![deny(unsafe_code)]
 
 pub mod checksum;
+pub mod counters;
 pub mod drop;
 pub mod frame;
 pub mod packet;

@@ -4,13 +4,14 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::lab::{Lab, Site};
-use crate::netns::{Namespace, Process};
+use crate::netns::{Namespace, Process, tied};
 
 /// How long kronod may take to start or to stop.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -102,13 +103,48 @@ impl Kronod {
     /// If it is not ready in time; with its log.
     pub fn start(lab: &Lab, config: &Config) -> Result<Self> {
         let socket = lab.dir().join("kronod.sock");
-        let file = lab.dir().join("kronod.yaml");
-        fs::write(&file, config.text(&socket))?;
-        let mut command = lab.nat.command(program("kronod")?);
+        let command = lab.nat.command(program("kronod")?);
+        let mut kronod = Kronod::launch(command, lab.dir(), &config.text(&socket), socket)?;
+        kronod.process.wait_for("kronod ready", PATIENCE)?;
+        Ok(kronod)
+    }
+
+    /// Starts kronod where the test itself runs, and does not wait for it. `text` is its
+    /// configuration, with the control socket at `socket`; `options` go on its command line.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn replaying(dir: &Path, text: &str, socket: PathBuf, options: &[&str]) -> Result<Self> {
+        let mut command = tied(program("kronod")?);
+        command.args(options);
+        Kronod::launch(command, dir, text, socket)
+    }
+
+    fn launch(mut command: Command, dir: &Path, text: &str, socket: PathBuf) -> Result<Self> {
+        let file = dir.join("kronod.yaml");
+        fs::write(&file, text)?;
         command.arg("--config").arg(&file);
-        let mut process = Process::start(command, &lab.dir().join("kronod.log"))?;
-        process.wait_for("kronod ready", PATIENCE)?;
+        let process = Process::start(command, &dir.join("kronod.log"))?;
         Ok(Kronod { process, socket })
+    }
+
+    /// Waits until it ends by itself: its exit code, and the last figures that could be had.
+    ///
+    /// # Errors
+    /// If it does not end within `timeout`, or is killed by a signal.
+    pub fn last_words(mut self, timeout: Duration) -> Result<(i32, Vec<ShardStats>)> {
+        let deadline = Instant::now() + timeout;
+        let mut stats = Vec::new();
+        let status = loop {
+            if let Some(status) = self.process.ended()? {
+                break status;
+            }
+            stats = self.stats().unwrap_or(stats);
+            ensure!(Instant::now() < deadline, "still running after {timeout:?}:\n{}", self.log());
+            sleep(Duration::from_millis(50));
+        };
+        let code = status.code().with_context(|| format!("{status}:\n{}", self.log()))?;
+        Ok((code, stats))
     }
 
     /// Starts kronod with `text` as its configuration and waits for its end: exit code and log.

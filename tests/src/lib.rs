@@ -5,6 +5,7 @@
 //! (`cargo build --workspace`, as `scripts/test.sh` does).
 #![forbid(unsafe_code)]
 
+pub mod capture;
 pub mod daemon;
 pub mod lab;
 pub mod netns;

@@ -135,9 +135,9 @@ fn succeeded(what: &str, output: &Output) -> Result<String> {
 }
 
 /// A program that dies with this process, however this process dies.
-fn tied(program: &str) -> Command {
+pub(crate) fn tied(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", program]);
+    command.args(["--pdeathsig", "KILL"]).arg(program);
     command
 }
 
@@ -174,7 +174,7 @@ impl Process {
     pub fn wait_for(&mut self, text: &str, timeout: Duration) -> Result<()> {
         let deadline = Instant::now() + timeout;
         while !self.printed().contains(text) {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.ended()? {
                 bail!("ended ({status}) before printing '{text}':\n{}", self.printed());
             }
             ensure!(Instant::now() < deadline, "no '{text}' in {timeout:?}:\n{}", self.printed());
@@ -196,6 +196,14 @@ impl Process {
         Ok(())
     }
 
+    /// How it ended, if it has.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Waits for its end.
     ///
     /// # Errors
@@ -203,7 +211,7 @@ impl Process {
     pub fn wait(&mut self, timeout: Duration) -> Result<ExitStatus> {
         let deadline = Instant::now() + timeout;
         loop {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.ended()? {
                 return Ok(status);
             }
             ensure!(

@@ -129,6 +129,9 @@ pub struct Router {
 struct Interface {
     mac: Mac,
     address: Ipv4Net,
+    /// The connected network's first and last address: the broadcasts of 4.2BSD and of today (RFC
+    /// 1812, 4.2.3.1). Links of two addresses have neither (RFC 3021).
+    broadcasts: Option<[Ipv4Addr; 2]>,
     vlan: Option<u16>,
     mtu: u16,
     routes: Prefixes<NextHop>,
@@ -214,21 +217,12 @@ impl Router {
         }
     }
 
-    /// The link header to a neighbour whose address is known (which it is from the moment that
-    /// [`Router::learn`] or [`Router::on_arp`] names it); before that the destination is a
-    /// placeholder.
+    /// The link header to a neighbour whose address is known, which it is from the moment that
+    /// [`Router::on_arp`] releases its frame; before that the destination is a placeholder.
     #[inline]
     pub fn link(&self, neighbour: NeighbourId) -> LinkHeader {
         let (side, to) = self.neighbours.station(neighbour);
         LinkHeader { to, ..self.own_link(side) }
-    }
-
-    /// Whether ARP requests for `addr` are answered on `side`: the shard's own address there,
-    /// and public addresses that lie in the outside connected network.
-    pub fn answers_for(&self, side: Side, addr: Ipv4Addr) -> bool {
-        let here = self.interface(side);
-        let pooled = side == Side::Outside && self.pool.contains(addr);
-        here.address.addr() == addr || pooled && here.address.contains(&addr)
     }
 
     /// Works on an ARP packet that was admitted at `side`; `sender` is the MAC address in it.
@@ -237,41 +231,24 @@ impl Router {
     /// updated by whatever its owner says, but only one who asks for this shard becomes known,
     /// and a request about the sender's own address (RFC 5227, 3) is not answered.
     pub fn on_arp(&mut self, side: Side, meta: &PacketMeta, sender: Mac, now: Ticks) -> ArpAction {
+        // RFC 1812, 3.3.2: a router must not believe that a group address is somebody's.
+        if sender.is_group() {
+            return ArpAction { fate: ArpFate::Drop(DropReason::ArpMalformed), released: None };
+        }
         if self.answers_for(side, meta.from) || sender == self.interface(side).mac {
             return ArpAction { fate: ArpFate::Drop(DropReason::ArpConflict), released: None };
         }
         let for_us = self.answers_for(side, meta.to);
-        let (fate, released) = match meta.kind {
-            Kind::ArpRequest if for_us => {
-                (ArpFate::Answer, self.learn(side, meta.from, sender, now))
-            }
-            _ if for_us || meta.from == meta.to => {
-                (ArpFate::Consume, self.update(side, meta.from, sender, now))
-            }
-            _ => {
-                let released = self.update(side, meta.from, sender, now);
-                (ArpFate::Drop(DropReason::ArpNotOurs), released)
-            }
+        let fate = match meta.kind {
+            Kind::ArpRequest if for_us => ArpFate::Answer,
+            _ if for_us || meta.from == meta.to => ArpFate::Consume,
+            _ => ArpFate::Drop(DropReason::ArpNotOurs),
+        };
+        let released = match fate {
+            ArpFate::Answer => self.learn(side, meta.from, sender, now),
+            _ => self.update(side, meta.from, sender, now),
         };
         ArpAction { fate, released }
-    }
-
-    /// Takes note of a neighbour's MAC address, also of a neighbour that was not known before if
-    /// it can be one and there is room. `Some`: the frame that waits for it, if one was kept, may
-    /// go. A group address is nobody's (RFC 1812, 3.3.2); static neighbours keep theirs.
-    pub fn learn(
-        &mut self,
-        side: Side,
-        addr: Ipv4Addr,
-        mac: Mac,
-        now: Ticks,
-    ) -> Option<NeighbourId> {
-        let here = self.interface(side);
-        let new = here.address.contains(&addr) && self.neighbours.find(side, addr).is_none();
-        if new && !mac.is_group() {
-            self.meet(side, addr).ok()?;
-        }
-        self.update(side, addr, mac, now)
     }
 
     /// What time asks for; to be called until it is `None`, at every housekeeping: it costs next
@@ -293,6 +270,14 @@ impl Router {
         &self.interfaces[side as usize]
     }
 
+    /// Whether ARP requests for `addr` are answered on `side`: the shard's own address there,
+    /// and public addresses that lie in the outside connected network.
+    fn answers_for(&self, side: Side, addr: Ipv4Addr) -> bool {
+        let here = self.interface(side);
+        let pooled = side == Side::Outside && self.pool.contains(addr);
+        here.address.addr() == addr || pooled && here.address.contains(&addr)
+    }
+
     /// Makes an entry for a station of the connected network that was not known so far. The
     /// shard's own addresses are no neighbours, and nobody has the network's broadcast address.
     #[cold]
@@ -306,9 +291,19 @@ impl Router {
         Ok(self.neighbours.add(side, addr).ok_or(DropReason::NeighboursFull)?)
     }
 
-    /// Takes note of the MAC address of a neighbour that has an entry.
+    /// Takes note of the MAC address of a neighbour that need not have been known before, if it
+    /// can be one and there is room. `Some`: the frame that waits for it may go.
+    fn learn(&mut self, side: Side, addr: Ipv4Addr, mac: Mac, now: Ticks) -> Option<NeighbourId> {
+        let on_link = self.interface(side).address.contains(&addr);
+        if on_link && self.neighbours.find(side, addr).is_none() {
+            self.meet(side, addr).ok()?;
+        }
+        self.update(side, addr, mac, now)
+    }
+
+    /// Takes note of the MAC address of a neighbour that has an entry, unless it is static.
     fn update(&mut self, side: Side, addr: Ipv4Addr, mac: Mac, now: Ticks) -> Option<NeighbourId> {
-        let id = self.neighbours.find(side, addr).filter(|_| !mac.is_group())?;
+        let id = self.neighbours.find(side, addr)?;
         self.neighbours.confirm(id, mac, now).then_some(id)
     }
 }
@@ -322,6 +317,8 @@ impl Interface {
         Interface {
             mac: config.mac,
             address: config.address,
+            broadcasts: (config.address.prefix_len() <= 30)
+                .then(|| [config.address.network(), config.address.broadcast()]),
             vlan: config.vlan,
             mtu: config.mtu,
             routes: Prefixes::new([connected].into_iter().chain(routes)),
@@ -329,13 +326,10 @@ impl Interface {
         }
     }
 
-    /// Whether `addr` stands for all stations of the connected network: its last address, or its
-    /// first one, the broadcast of 4.2BSD (RFC 1812, 4.2.3.1). Links of two addresses have
-    /// neither (RFC 3021).
+    /// Whether `addr` stands for all stations of the connected network.
     #[inline]
     fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
-        let net = self.address;
-        net.prefix_len() <= 30 && (addr == net.broadcast() || addr == net.network())
+        self.broadcasts.is_some_and(|broadcasts| broadcasts.contains(&addr))
     }
 }
 

@@ -332,6 +332,19 @@ fn a_scan_of_a_large_network_neither_floods_it_nor_outlives_its_packets() {
 }
 
 #[test]
+fn requests_beyond_the_limit_go_out_in_the_next_tick() {
+    let mut config = config();
+    config.inside.address = "10.0.0.1/16".parse().unwrap();
+    let mut router = Router::new(&config);
+    for host in 0..150 {
+        let to = Ipv4Addr::new(10, 0, 7, host);
+        assert!(matches!(router.route(Side::Inside, to, Ticks(5)), Ok(Hop::Wait(_))));
+    }
+    let mut requests = |now| std::iter::from_fn(|| router.duty(Ticks(now))).count();
+    assert_eq!((5..10).map(&mut requests).collect::<Vec<_>>(), [100, 50, 0, 0, 0]);
+}
+
+#[test]
 fn while_nothing_is_due_nothing_is_looked_through() {
     let mut router = Router::new(&config());
     let now = Ticks(u32::MAX);

@@ -201,7 +201,7 @@ fn known(router: &mut Router, to: &str) -> Option<Mac> {
 #[test]
 fn arp_is_answered_for_what_is_ours_on_that_link_and_only_askers_become_known() {
     use ArpFate::{Answer, Consume, Drop};
-    use DropReason::{ArpConflict, ArpNotOurs};
+    use DropReason::{ArpConflict, ArpMalformed, ArpNotOurs};
     use Kind::{ArpReply, ArpRequest};
     const HOST: Mac = Mac([2, 0, 0, 0, 0, 0x77]);
     let cases = [
@@ -218,7 +218,7 @@ fn arp_is_answered_for_what_is_ours_on_that_link_and_only_askers_become_known() 
         (ArpReply, "192.0.2.7", "192.0.2.1", HOST, Consume, None),
         (ArpReply, "192.0.2.7", "192.0.2.9", HOST, Drop(ArpNotOurs), None),
         // RFC 1812, 3.3.2
-        (ArpRequest, "192.0.2.7", "192.0.2.1", Mac::BROADCAST, Answer, None),
+        (ArpRequest, "192.0.2.7", "192.0.2.1", Mac::BROADCAST, Drop(ArpMalformed), None),
         // Somebody else says that he is we, or we hear ourselves.
         (ArpRequest, "192.0.2.1", "192.0.2.1", HOST, Drop(ArpConflict), None),
         (ArpReply, "192.0.2.1", "192.0.2.7", HOST, Drop(ArpConflict), None),
@@ -232,6 +232,23 @@ fn arp_is_answered_for_what_is_ours_on_that_link_and_only_askers_become_known() 
         assert_eq!(arp(&mut router, kind, from, to, sender), fate, "{case:?}");
         assert_eq!(known(&mut router, "192.0.2.7"), learned, "{case:?}");
     }
+}
+
+#[test]
+fn a_pool_is_answered_for_on_the_outside_only() {
+    let mut config = config();
+    config.pool.push("10.0.0.64/30".parse().unwrap());
+    let router = Router::new(&config);
+    assert!(!router.answers_for(Side::Inside, addr("10.0.0.65")));
+    assert!(router.answers_for(Side::Outside, addr("192.0.2.65")));
+}
+
+#[test]
+fn a_station_of_another_network_is_answered_but_not_known() {
+    let mut router = Router::new(&config());
+    let answer = arp(&mut router, Kind::ArpRequest, "192.168.9.9", "192.0.2.1", mac(9));
+    assert_eq!(answer, ArpFate::Answer);
+    assert_eq!(router.neighbours.find(Side::Outside, addr("192.168.9.9")), None);
 }
 
 #[test]
@@ -249,6 +266,7 @@ fn whatever_a_known_neighbour_says_updates_it_unless_it_is_static() {
         let mut router = Router::new(&config);
         arp(&mut router, Kind::ArpRequest, "192.0.2.7", "192.0.2.1", mac(7));
         arp(&mut router, kind, "192.0.2.7", to, mac(0x70));
+        arp(&mut router, kind, "192.0.2.7", to, Mac::BROADCAST);
         arp(&mut router, kind, "192.0.2.8", to, mac(0x80));
         assert_eq!(known(&mut router, "192.0.2.7"), Some(mac(0x70)), "{kind:?} {to}");
         assert_eq!(known(&mut router, "192.0.2.8"), Some(mac(8)), "{kind:?} {to}");
@@ -257,7 +275,13 @@ fn whatever_a_known_neighbour_says_updates_it_unless_it_is_static() {
 
 #[test]
 fn routes_lead_to_gateways_and_the_connected_network_to_the_destination() {
-    let mut router = Router::new(&config());
+    let mut config = config();
+    // No route takes the connected network away.
+    config
+        .outside
+        .routes
+        .push(Route { prefix: "192.0.2.0/24".parse().unwrap(), via: addr("192.0.2.254") });
+    let mut router = Router::new(&config);
     let wait = |hop| match hop {
         Ok(Hop::Wait(id)) => id,
         other => panic!("{other:?}"),

@@ -10,8 +10,11 @@
 
 pub mod checksum;
 pub mod counters;
+pub mod deadlines;
 pub mod drop;
 pub mod frame;
+pub mod freelist;
+pub mod hash;
 pub mod packet;
 pub mod parse;
 pub mod ports;
@@ -19,4 +22,5 @@ pub mod program;
 pub mod reply;
 pub mod rewrite;
 pub mod router;
+pub mod table;
 pub mod time;

@@ -83,6 +83,7 @@ drop_reasons! {
     ShutDown "shut_down" "The frame was held or unprocessed when the shard stopped.";
     // Translation
     NoMapping "no_mapping" "No mapping owns the public address and port.";
+    HairpinOff "hairpin_off" "Hairpinning is switched off, and the destination is a public address of this shard.";
     Filtered "filtered" "The filtering behaviour does not admit this remote endpoint (RFC 4787, REQ-8).";
     FirewallRule "firewall_rule" "A firewall rule, or the default for inbound sessions, forbids the new session.";
     TcpNoSession "tcp_no_session" "A TCP segment that does not open a connection belongs to none.";

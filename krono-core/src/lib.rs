@@ -8,6 +8,8 @@
 //! construction.
 #![deny(unsafe_code)]
 
+mod burst;
+pub mod carve;
 pub mod checksum;
 pub mod counters;
 pub mod deadlines;
@@ -22,5 +24,6 @@ pub mod program;
 pub mod reply;
 pub mod rewrite;
 pub mod router;
+pub mod shard;
 pub mod table;
 pub mod time;

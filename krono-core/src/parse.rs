@@ -59,6 +59,16 @@ pub fn parse(bytes: &[u8], wire_len: u32) -> Parsed {
     }
 }
 
+/// The VLAN that a frame is tagged with, [`Layout::UNTAGGED`] if it is not; for who must sort
+/// frames before they are parsed.
+#[inline]
+pub fn vlan_of(bytes: &[u8]) -> u16 {
+    match bytes.first_chunk::<16>() {
+        Some(link) if u16_at(link, 12) == ETHERTYPE_VLAN => u16_at(link, 14) & 0x0fff,
+        _ => Layout::UNTAGGED,
+    }
+}
+
 /// RFC 826, and RFC 1812, 3.3.2: a group address is no sender's.
 fn parse_arp(packet: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
     let arp: &[u8; 28] = packet.header(DropReason::FrameTooShort)?;
@@ -235,6 +245,7 @@ fn parse_icmp(message: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
     Ok((PacketMeta { src, dst, kind, ..meta }, layout))
 }
 
+pub(crate) const ICMP_ECHO: u8 = 8;
 const ICMP_TIMESTAMP: u8 = 13;
 const ICMP_TIMESTAMP_REPLY: u8 = 14;
 
@@ -242,7 +253,7 @@ const ICMP_TIMESTAMP_REPLY: u8 = 14;
 #[inline]
 pub(crate) fn icmp_kind(icmp_type: u8) -> Option<Kind> {
     match icmp_type {
-        8 | ICMP_TIMESTAMP => Some(Kind::IcmpRequest),
+        ICMP_ECHO | ICMP_TIMESTAMP => Some(Kind::IcmpRequest),
         0 | ICMP_TIMESTAMP_REPLY => Some(Kind::IcmpReply),
         3 | 11 | 12 => Some(Kind::IcmpError),
         _ => None,

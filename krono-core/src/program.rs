@@ -187,6 +187,8 @@ impl IcmpError {
     pub const NET_UNREACHABLE: IcmpError = IcmpError { kind: 3, code: 0, mtu: 0 };
     /// Host unreachable: the next hop does not answer, or no port is left (RFC 6888, REQ-11).
     pub const HOST_UNREACHABLE: IcmpError = IcmpError { kind: 3, code: 1, mtu: 0 };
+    /// Port unreachable: nobody listens.
+    pub const PORT_UNREACHABLE: IcmpError = IcmpError { kind: 3, code: 3, mtu: 0 };
     /// Communication administratively prohibited (RFC 1812, 5.2.7.1).
     pub const PROHIBITED: IcmpError = IcmpError { kind: 3, code: 13, mtu: 0 };
 

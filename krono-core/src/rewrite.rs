@@ -219,6 +219,14 @@ pub struct LinkHeader {
     pub vlan: Option<u16>,
 }
 
+impl LinkHeader {
+    /// How many bytes it has: 14, or 18 with a tag.
+    #[inline]
+    pub const fn byte_len(&self) -> u16 {
+        if self.vlan.is_some() { 18 } else { 14 }
+    }
+}
+
 /// Replaces everything before the IP or ARP header at `l3` by this header (14 bytes, or 18 with a
 /// tag), but for the EtherType, which stands before `l3` and stays there. False, and nothing
 /// done, if there is no headroom to grow into.
@@ -228,7 +236,7 @@ pub struct LinkHeader {
 #[must_use]
 #[inline]
 pub fn write_link(frame: &mut Frame<'_>, l3: u16, header: &LinkHeader) -> bool {
-    let len: u16 = if header.vlan.is_some() { 18 } else { 14 };
+    let len = header.byte_len();
     if l3 >= len {
         frame.shrink_front(l3 - len);
     } else if !frame.grow_front(len - l3) {

@@ -1,0 +1,215 @@
+//! A shard: a router around a program, and what becomes of each frame.
+
+use arrayvec::ArrayVec;
+
+use crate::drop::DropReason;
+use crate::frame::{BURST_MAX, Frame};
+use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
+use crate::parse::ICMP_ECHO;
+use crate::program::{IcmpError, Program, Slot, Verdict};
+use crate::reply;
+use crate::rewrite::{self, LinkHeader};
+use crate::router::{ArpAction, ArpFate, Hop, NeighbourId, Refusal, Router};
+use crate::time::Ticks;
+
+/// One shard of state with its own identity: a router on each side, a program between them.
+///
+/// This is the sharded runner: it makes the record of a packet and steps on it at once.
+pub struct Shard<P> {
+    /// Addresses, routes and neighbours of both sides.
+    pub router: Router,
+    /// What decides about packets in transit.
+    pub program: P,
+}
+
+/// What is to be done with a frame that was processed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The frame's own fate.
+    pub action: Action,
+    /// The frame that waited for this neighbour may go, before this one.
+    pub released: Option<NeighbourId>,
+}
+
+/// The fate of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Forward it.
+    Send(Side),
+    /// Send what is in its buffer now: an answer that the shard made. The frame itself was
+    /// dropped for this reason, or consumed.
+    Answer(Side, Option<DropReason>),
+    /// Free it.
+    Drop(DropReason),
+    /// Free it: it has done its work.
+    Consume,
+    /// Keep it until its next hop's address is known: it is complete but for that.
+    Hold(Side, NeighbourId),
+}
+
+impl From<Action> for Outcome {
+    #[inline]
+    fn from(action: Action) -> Outcome {
+        Outcome { action, released: None }
+    }
+}
+
+/// The outcomes of a burst, in the order of its frames.
+pub type Outcomes = ArrayVec<Outcome, BURST_MAX>;
+
+impl<P: Program> Shard<P> {
+    /// A shard of these two.
+    pub fn new(router: Router, program: P) -> Self {
+        Shard { router, program }
+    }
+
+    /// Writes the address of a neighbour that has answered into the frame that waited for it.
+    pub fn release(&self, frame: &mut Frame<'_>, neighbour: NeighbourId) -> bool {
+        let link = self.router.link(neighbour);
+        rewrite::write_link(frame, link.byte_len(), &link)
+    }
+
+    /// Carries out a verdict.
+    #[inline]
+    pub(crate) fn carry_out(
+        &mut self,
+        verdict: Verdict,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        now: Ticks,
+    ) -> Action {
+        match verdict {
+            Verdict::Forward { to, source, destination } => {
+                self.forward(to, source, destination, frame, packet, now)
+            }
+            Verdict::Drop(reason) => Action::Drop(reason),
+            Verdict::Reject(reason, error) => self.reject(reason, Some(error), frame, packet, now),
+            Verdict::Consume => Action::Consume,
+        }
+    }
+
+    #[inline]
+    fn forward(
+        &mut self,
+        to: Side,
+        source: Slot,
+        destination: Slot,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        now: Ticks,
+    ) -> Action {
+        let program = &self.program;
+        let translation = |slot: Slot| slot.is_some().then(|| program.translation(slot));
+        let (source, destination) = (translation(source), translation(destination));
+        let address = destination.map_or(packet.meta.to, |to| to.inside().addr);
+        let hop = match self.router.route(to, address, now) {
+            Ok(hop) => hop,
+            Err(Refusal { reason, error }) => {
+                return self.reject(reason, error, frame, packet, now);
+            }
+        };
+        let mtu = self.router.mtu(to);
+        if packet.meta.ip_len > mtu {
+            let (reason, error) = too_big(&packet.meta, mtu);
+            return self.reject(reason, error, frame, packet, now);
+        }
+        let (link, action) = match hop {
+            Hop::Ready(link) => (link, Action::Send(to)),
+            Hop::Wait(neighbour) => (self.router.link(neighbour), Action::Hold(to, neighbour)),
+        };
+        rewrite::apply(frame, &packet.layout, &packet.meta, source, destination);
+        if !rewrite::write_link(frame, packet.layout.l3, &link) {
+            return Action::Drop(DropReason::NoHeadroom);
+        }
+        action
+    }
+
+    /// Drops a packet and, if it may be answered, tells its sender in the same buffer.
+    #[cold]
+    pub(crate) fn reject(
+        &mut self,
+        reason: DropReason,
+        error: Option<IcmpError>,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        now: Ticks,
+    ) -> Action {
+        let side = packet.side;
+        let Some(error) = error.filter(|_| reply::may_answer(&packet.meta)) else {
+            return Action::Drop(reason);
+        };
+        if !self.router.error_allowed(side, now) {
+            return Action::Drop(reason);
+        }
+        let from = self.router.address(side);
+        let link = self.answer_link(side, frame);
+        match reply::icmp_error(frame, &packet.layout, error, from) {
+            Some(l3) if rewrite::write_link(frame, l3, &link) => Action::Answer(side, Some(reason)),
+            _ => Action::Drop(DropReason::NoHeadroom),
+        }
+    }
+
+    /// A packet for the shard itself: it answers pings, and tells that no port is open.
+    #[cold]
+    pub(crate) fn deliver(&mut self, frame: &mut Frame<'_>, packet: &Packet, now: Ticks) -> Action {
+        let side = packet.side;
+        if packet.meta.kind == Kind::IcmpRequest && packet.meta.icmp_type == ICMP_ECHO {
+            let link = self.answer_link(side, frame);
+            return match reply::echo_reply(frame, &packet.layout) {
+                Some(l3) if rewrite::write_link(frame, l3, &link) => Action::Answer(side, None),
+                _ => Action::Drop(DropReason::NoHeadroom),
+            };
+        }
+        let error = (packet.meta.kind == Kind::Udp).then_some(IcmpError::PORT_UNREACHABLE);
+        self.reject(DropReason::LocalUnsupported, error, frame, packet, now)
+    }
+
+    /// ARP: what it says of neighbours is noted, and a request for the shard is answered.
+    #[cold]
+    pub(crate) fn converse(
+        &mut self,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        now: Ticks,
+    ) -> Outcome {
+        let side = packet.side;
+        let sender = reply::arp_sender(frame, &packet.layout);
+        let ArpAction { fate, released } = self.router.on_arp(side, &packet.meta, sender, now);
+        let action = match fate {
+            ArpFate::Drop(reason) => Action::Drop(reason),
+            ArpFate::Consume => Action::Consume,
+            ArpFate::Answer => {
+                let link = LinkHeader { to: sender, ..self.router.own_link(side) };
+                match reply::arp_reply(frame, &packet.layout, link.from) {
+                    Some(l3) if rewrite::write_link(frame, l3, &link) => Action::Answer(side, None),
+                    _ => Action::Drop(DropReason::NoHeadroom),
+                }
+            }
+        };
+        Outcome { action, released }
+    }
+
+    /// An answer goes back to the station that the frame came from: it knows the way.
+    fn answer_link(&self, side: Side, frame: &Frame<'_>) -> LinkHeader {
+        let mut to = Mac::default();
+        to.0.copy_from_slice(&frame.bytes()[6..12]);
+        LinkHeader { to, ..self.router.own_link(side) }
+    }
+}
+
+/// What to say about a packet that exceeds the MTU of its way out (RFC 1191).
+fn too_big(meta: &PacketMeta, mtu: u16) -> (DropReason, Option<IcmpError>) {
+    if meta.dont_fragment {
+        (DropReason::FragmentationNeeded, Some(IcmpError::fragmentation_needed(mtu)))
+    } else {
+        (DropReason::TooBig, None)
+    }
+}
+
+/// A frame as it was parsed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Packet {
+    pub(crate) meta: PacketMeta,
+    pub(crate) layout: Layout,
+    pub(crate) side: Side,
+}

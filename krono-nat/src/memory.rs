@@ -1,0 +1,99 @@
+//! Where a translator's state lies: one zeroed block, cut in a fixed order.
+
+use krono_core::carve::{Carver, Measure};
+use krono_core::deadlines::Deadlines;
+use krono_core::drop::DropReason;
+use krono_core::freelist::FreeList;
+use krono_core::hash::HashKey;
+use krono_core::ports::{BankState, Pool, Ports, PortsMemory};
+use krono_core::table::{Bucket, FlowTable};
+use krono_core::time::Ticks;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+
+use crate::config::{Config, Policy};
+use crate::entry::Entry;
+use crate::nat::Nat;
+use crate::subscribers::{Subscriber, Subscribers};
+use crate::view::Counts;
+
+/// How many of each thing a configuration wants.
+struct Sizes {
+    entries: usize,
+    buckets: usize,
+    subscribers: usize,
+    subscriber_buckets: usize,
+    addresses: usize,
+}
+
+impl Sizes {
+    fn of(config: &Config) -> Sizes {
+        Sizes {
+            entries: config.sessions,
+            buckets: FlowTable::buckets_for(config.sessions),
+            subscribers: config.subscribers,
+            subscriber_buckets: FlowTable::buckets_for(config.subscribers),
+            addresses: config.pool.iter().map(|net| 1 << (32 - net.prefix_len())).sum(),
+        }
+    }
+}
+
+impl<'m> Nat<'m> {
+    /// The memory that [`Nat::new`] wants for this configuration, bytes.
+    pub fn memory_bytes(config: &Config) -> usize {
+        let sizes = Sizes::of(config);
+        let measure = Measure::default()
+            .and::<Entry>(sizes.entries)
+            .and::<Bucket>(sizes.buckets)
+            .and::<u32>(sizes.entries)
+            .and::<Subscriber>(sizes.subscribers)
+            .and::<Bucket>(sizes.subscriber_buckets);
+        let ports = Ports::memory(sizes.addresses);
+        measure
+            .and::<u32>(ports.entries)
+            .and::<u16>(ports.free_lists)
+            .and::<BankState>(ports.banks)
+            .bytes()
+    }
+
+    /// A translator whose state lies in `memory`: [`Nat::memory_bytes`] zero bytes, aligned to
+    /// a cache line. Nothing is allocated after this.
+    ///
+    /// # Errors
+    /// If the static mappings do not fit the sessions or subscribers.
+    ///
+    /// # Panics
+    /// If the block is too small.
+    pub fn new(config: &Config, memory: &'m mut [u8], now: Ticks) -> Result<Self, DropReason> {
+        let sizes = Sizes::of(config);
+        let carver = &mut Carver::new(memory);
+        let entries = carver.take::<Entry>(sizes.entries);
+        let table = FlowTable::new(carver.take::<Bucket>(sizes.buckets));
+        let deadlines = Deadlines::new(carver.take::<u32>(sizes.entries));
+        let subscribers = carver.take::<Subscriber>(sizes.subscribers);
+        let subscriber_table = FlowTable::new(carver.take::<Bucket>(sizes.subscriber_buckets));
+        let ports = Ports::memory(sizes.addresses);
+        let ports = PortsMemory {
+            entries: carver.take(ports.entries),
+            free_lists: carver.take(ports.free_lists),
+            banks: carver.take(ports.banks),
+        };
+        let hash = HashKey::from_seed(config.seed);
+        let mut nat = Nat {
+            free: FreeList::new(entries.len() as u32),
+            entries,
+            table,
+            deadlines,
+            ports: Ports::new(Pool::new(&config.pool), config.ports.clone(), ports),
+            subscribers: Subscribers::new(subscribers, subscriber_table, hash.clone()),
+            hash,
+            rng: ChaCha8Rng::from_seed(config.seed),
+            inside: config.inside.clone(),
+            ports_per_subscriber: config.ports_per_subscriber,
+            policy: Policy { statics: Vec::new(), ..config.policy.clone() },
+            counts: Counts::default(),
+        };
+        nat.swap_policy(&mut config.policy.clone(), now, &mut ())?;
+        Ok(nat)
+    }
+}

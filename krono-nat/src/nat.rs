@@ -1,0 +1,408 @@
+//! The packet's way through the translator: a session that exists is found and passed here; one
+//! that does not is opened in `open.rs`.
+
+use krono_core::deadlines::Deadlines;
+use krono_core::drop::DropReason;
+use krono_core::freelist::FreeList;
+use krono_core::hash::HashKey;
+use krono_core::packet::{Endpoint, Kind, PacketMeta, Protocol, Side};
+use krono_core::ports::{Lookup, Ports};
+use krono_core::program::{Events, Program, Slot, Translation, Verdict};
+use krono_core::table::{self, FlowTable};
+use krono_core::time::{Span, Ticks};
+use rand_chacha::ChaCha8Rng;
+
+use crate::config::{Filtering, Policy};
+use crate::entry::{Entry, EntryKind, Flags, Key};
+use crate::events::{Change, Event};
+use crate::record::Record;
+use crate::subscribers::Subscribers;
+use crate::tcp::{State, Timer};
+
+/// The translator of one shard.
+pub struct Nat<'m> {
+    pub(crate) entries: &'m mut [Entry],
+    pub(crate) free: FreeList,
+    pub(crate) table: FlowTable<'m>,
+    pub(crate) deadlines: Deadlines<'m>,
+    pub(crate) ports: Ports<'m>,
+    pub(crate) subscribers: Subscribers<'m>,
+    pub(crate) hash: HashKey,
+    pub(crate) rng: ChaCha8Rng,
+    pub(crate) inside: Vec<ipnet::Ipv4Net>,
+    pub(crate) ports_per_subscriber: u16,
+    pub(crate) policy: Policy,
+    pub(crate) counts: crate::view::Counts,
+}
+
+/// Where a record's mapping seems to be; a hint, see [`Program`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Probe {
+    /// From inside: the place in the flow table.
+    bucket: table::Probe,
+    /// From outside: the place in the array of public ports.
+    port: Option<usize>,
+    /// The entry that is probably the mapping.
+    entry: Option<u32>,
+}
+
+/// A refusal ends a packet's way early.
+pub(crate) type Decision<T> = Result<T, Verdict>;
+
+pub(crate) fn refuse<T>(reason: DropReason) -> Decision<T> {
+    Err(Verdict::Drop(reason))
+}
+
+impl Program for Nat<'_> {
+    type Record = Record;
+    type Probe = Probe;
+    type Event = Event;
+
+    #[inline]
+    fn record(meta: &PacketMeta, side: Side, now: Ticks) -> Record {
+        Record::new(meta, side, now)
+    }
+
+    #[inline]
+    fn probe(&self, record: &Record) -> Probe {
+        match record.side {
+            Side::Inside => {
+                let hash = self.hash_of(Key::mapping(record.protocol, record.src));
+                Probe { bucket: self.table.probe(hash), ..Probe::default() }
+            }
+            Side::Outside => {
+                let port = self.ports.slot(record.protocol, record.dst);
+                if let Some(slot) = port {
+                    table::prefetch(self.ports.entries(), slot);
+                }
+                Probe { port, ..Probe::default() }
+            }
+        }
+    }
+
+    #[inline]
+    fn touch(&self, record: &Record, probe: &mut Probe) {
+        probe.entry = match record.side {
+            Side::Inside => self.table.touch(&mut probe.bucket),
+            Side::Outside => probe.port.and_then(|slot| match self.ports.at(slot) {
+                Lookup::Owned(mapping) => Some(mapping),
+                _ => None,
+            }),
+        };
+        if let Some(entry) = probe.entry {
+            table::prefetch(self.entries, entry as usize);
+        }
+    }
+
+    #[inline]
+    fn step(&mut self, record: &Record, probe: &Probe, events: &mut impl Events<Event>) -> Verdict {
+        let decision = match (record.kind, record.side) {
+            (Kind::IcmpError, _) => self.pass_error(record),
+            (_, Side::Inside) => self.pass_out(record, probe.entry, events),
+            (_, Side::Outside) => self.pass_in(record, events),
+        };
+        decision.unwrap_or_else(|refusal| refusal)
+    }
+
+    #[inline]
+    fn translation(&self, slot: Slot) -> &Translation {
+        &self.entries[slot.0 as usize].translation
+    }
+
+    fn tick(&mut self, now: Ticks, events: &mut impl Events<Event>) {
+        self.expire(now, events);
+    }
+}
+
+impl Nat<'_> {
+    /// A packet from a subscriber.
+    #[inline]
+    fn pass_out(
+        &mut self,
+        record: &Record,
+        hint: Option<u32>,
+        events: &mut impl Events<Event>,
+    ) -> Decision<Verdict> {
+        let session = match self.session_from_inside(record, hint) {
+            Some(session) => session,
+            None => self.open_from_inside(record, events)?,
+        };
+        self.note_sent(session, record, events)?;
+        let entry = &self.entries[session as usize];
+        if entry.flags.has(Flags::HAIRPIN) {
+            return self.turn_around(session, record, events);
+        }
+        let source = self.translates(session);
+        Ok(Verdict::Forward { to: Side::Outside, source, destination: Slot::NONE })
+    }
+
+    /// A packet from the Internet.
+    #[inline]
+    fn pass_in(&mut self, record: &Record, events: &mut impl Events<Event>) -> Decision<Verdict> {
+        let session = match self.ports.lookup(record.protocol, record.dst) {
+            // A query's identifier belongs to its sender, so nobody inside is meant.
+            Lookup::Free | Lookup::Held | Lookup::Owned(_) if record.kind == Kind::IcmpRequest => {
+                return refuse(DropReason::IcmpQueryUnsolicited);
+            }
+            Lookup::Owned(mapping) => self.receive(mapping, record.src, record, events)?,
+            Lookup::Free | Lookup::Held => return refuse(DropReason::NoMapping),
+            Lookup::NotPool => self.receive_untranslated(record, events)?,
+        };
+        let destination = self.translates(session);
+        Ok(Verdict::Forward { to: Side::Inside, source: Slot::NONE, destination })
+    }
+
+    /// A packet from one subscriber to the public endpoint of another (RFC 4787, REQ-9): `sender`
+    /// is the first one's session; the second sees the first one's public endpoint (REQ-9a).
+    #[cold]
+    fn turn_around(
+        &mut self,
+        sender: u32,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<Verdict> {
+        let remote = self.entries[sender as usize].translation.outside();
+        let Lookup::Owned(mapping) = self.ports.lookup(record.protocol, record.dst) else {
+            return refuse(DropReason::NoMapping);
+        };
+        let receiver = self.receive(mapping, remote, record, events)?;
+        Ok(Verdict::Forward { to: Side::Inside, source: Slot(sender), destination: Slot(receiver) })
+    }
+
+    /// Finds or opens the session in which `remote` sends to a mapping.
+    #[inline]
+    fn receive(
+        &mut self,
+        mapping: u32,
+        remote: Endpoint,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<u32> {
+        let session = match self.session_of(mapping, remote, record.now) {
+            Some(session) => session,
+            None => self.open_from_outside(mapping, remote, record, events)?,
+        };
+        self.note_received(session, record, events);
+        Ok(session)
+    }
+
+    /// A packet for an address that is not in the pool: only sessions with excluded networks
+    /// (RFC 6888, REQ-6) have such.
+    #[cold]
+    fn receive_untranslated(
+        &mut self,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<u32> {
+        let key = Key::session(record.protocol, record.dst, record.src);
+        let session = match self.live_session(key, record.now) {
+            Some(session) => session,
+            None => self.open_untranslated_from_outside(record, events)?,
+        };
+        self.note_received(session, record, events);
+        Ok(session)
+    }
+
+    /// An ICMP error: the quoted packet tells the session. It never changes any state (RFC 4787,
+    /// REQ-12; RFC 5382, REQ-10; RFC 5508, REQ-6), so it needs no events.
+    #[cold]
+    fn pass_error(&mut self, record: &Record) -> Decision<Verdict> {
+        self.error_session(record).ok_or(Verdict::Drop(DropReason::IcmpErrorNoSession))
+    }
+
+    fn error_session(&self, record: &Record) -> Option<Verdict> {
+        if !record.to_quoted_sender {
+            return None;
+        }
+        match record.side {
+            Side::Inside => {
+                let sender = self.session_from_inside(record, None).or_else(|| {
+                    let key = Key::session(record.protocol, record.src, record.dst);
+                    self.live_session(key, record.now)
+                })?;
+                if self.entries[sender as usize].flags.has(Flags::HAIRPIN) {
+                    return self.turn_error_around(sender, record);
+                }
+                let source = self.translates(sender);
+                Some(Verdict::Forward { to: Side::Outside, source, destination: Slot::NONE })
+            }
+            Side::Outside => {
+                let session = match self.ports.lookup(record.protocol, record.dst) {
+                    Lookup::Owned(mapping) => self.session_of(mapping, record.src, record.now)?,
+                    Lookup::Free | Lookup::Held => return None,
+                    Lookup::NotPool => {
+                        let key = Key::session(record.protocol, record.dst, record.src);
+                        self.live_session(key, record.now)?
+                    }
+                };
+                let destination = self.translates(session);
+                Some(Verdict::Forward { to: Side::Inside, source: Slot::NONE, destination })
+            }
+        }
+    }
+
+    /// An error about a hairpinned packet (RFC 5508, REQ-7): back to who sent that packet.
+    fn turn_error_around(&self, sender: u32, record: &Record) -> Option<Verdict> {
+        let Lookup::Owned(mapping) = self.ports.lookup(record.protocol, record.dst) else {
+            return None;
+        };
+        let remote = self.entries[sender as usize].translation.outside();
+        let receiver = self.session_of(mapping, remote, record.now)?;
+        Some(Verdict::Forward {
+            to: Side::Inside,
+            source: Slot(sender),
+            destination: Slot(receiver),
+        })
+    }
+
+    /// The live session that a packet from inside belongs to.
+    #[inline]
+    fn session_from_inside(&self, record: &Record, hint: Option<u32>) -> Option<u32> {
+        let mapping = hint
+            .filter(|index| self.entries[*index as usize].maps(record.protocol, record.src))
+            .or_else(|| self.mapping_of(record.protocol, record.src))?;
+        self.session_of(mapping, record.dst, record.now)
+    }
+
+    /// The live session of a mapping with `remote`.
+    #[inline]
+    pub(crate) fn session_of(&self, mapping: u32, remote: Endpoint, now: Ticks) -> Option<u32> {
+        let entry = &self.entries[mapping as usize];
+        if entry.talks_to(remote) {
+            return (!entry.is_over(now)).then_some(mapping);
+        }
+        if entry.users == 0 {
+            return None;
+        }
+        self.live_session(Key::session(entry.protocol(), entry.translation.inside(), remote), now)
+    }
+
+    fn live_session(&self, key: Key, now: Ticks) -> Option<u32> {
+        self.find(key).filter(|index| !self.entries[*index as usize].is_over(now))
+    }
+
+    pub(crate) fn mapping_of(&self, protocol: Protocol, inside: Endpoint) -> Option<u32> {
+        self.find(Key::mapping(protocol, inside))
+    }
+
+    pub(crate) fn find(&self, key: Key) -> Option<u32> {
+        self.table.find(self.hash_of(key), |index| self.entries[index as usize].key() == key)
+    }
+
+    #[inline]
+    pub(crate) fn hash_of(&self, key: Key) -> u64 {
+        self.hash.hash(key.0, key.1)
+    }
+
+    /// The translation of a session, none if it passes untranslated.
+    #[inline]
+    fn translates(&self, session: u32) -> Slot {
+        match self.entries[session as usize].kind() {
+            EntryKind::Bypass => Slot::NONE,
+            _ => Slot(session),
+        }
+    }
+
+    /// A packet from inside keeps its session alive (RFC 4787, REQ-6).
+    #[inline]
+    fn note_sent(
+        &mut self,
+        session: u32,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<()> {
+        let timer = self.follow(session, Side::Inside, record, events);
+        let entry = &mut self.entries[session as usize];
+        match timer {
+            Timer::Restart => {
+                let deadline = record.now.after(timeout(&self.policy, entry));
+                self.prolong(session, deadline);
+            }
+            Timer::Shorten => self.shorten(session, record.now),
+            Timer::Keep => {}
+        }
+        if self.entries[session as usize].flags.has(Flags::SENT) {
+            return Ok(());
+        }
+        self.note_first_sent(session)
+    }
+
+    /// A packet from outside never makes a session live longer: else anybody could keep it alive
+    /// (RFC 4787, section 4.3; RFC 7857, section 7). A connection that lives is acknowledged.
+    #[inline]
+    fn note_received(&mut self, session: u32, record: &Record, events: &mut impl Events<Event>) {
+        if self.follow(session, Side::Outside, record, events) == Timer::Shorten {
+            self.shorten(session, record.now);
+        }
+    }
+
+    /// Lets a TCP session follow its connection.
+    #[inline]
+    fn follow(
+        &mut self,
+        session: u32,
+        from: Side,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Timer {
+        if record.protocol != Protocol::Tcp {
+            return Timer::Restart;
+        }
+        let connection = &mut self.entries[session as usize].connection;
+        let before = connection.state();
+        let timer = connection.advance(from, &record.tcp);
+        if connection.state() != before {
+            self.emit(Change::SessionUpdated, session, events);
+        }
+        timer
+    }
+
+    fn prolong(&mut self, session: u32, deadline: Ticks) {
+        let entry = &mut self.entries[session as usize];
+        // The array of deadlines holds lower bounds; only an earlier one has to be told.
+        let earlier = !deadline.reached(entry.deadline);
+        entry.deadline = deadline;
+        let mapping = if entry.kind() == EntryKind::Session { entry.owner } else { session };
+        if earlier {
+            self.deadlines.set(session, deadline);
+        }
+        let mapping = &mut self.entries[mapping as usize];
+        if deadline.reached(mapping.asked_until) {
+            mapping.asked_until = deadline;
+        }
+    }
+
+    fn shorten(&mut self, session: u32, now: Ticks) {
+        let entry = &mut self.entries[session as usize];
+        let deadline = now.after(self.policy.timeouts.tcp_closing);
+        if !deadline.reached(entry.deadline) {
+            entry.deadline = deadline;
+            self.deadlines.set(session, deadline);
+        }
+    }
+
+    #[cold]
+    fn note_first_sent(&mut self, session: u32) -> Decision<()> {
+        if self.policy.filtering == Filtering::AddressDependent {
+            self.grant(session)?;
+        }
+        self.entries[session as usize].flags.insert(Flags::SENT);
+        Ok(())
+    }
+}
+
+/// How long a session lives without a packet from inside.
+pub(crate) fn timeout(policy: &Policy, entry: &Entry) -> Span {
+    let timeouts = &policy.timeouts;
+    match entry.protocol() {
+        Protocol::Udp => timeouts.udp,
+        Protocol::Icmp => timeouts.icmp,
+        Protocol::Tcp => match entry.connection.state() {
+            Some(State::OpeningInside | State::OpeningOutside) | None => timeouts.tcp_opening,
+            Some(State::Established | State::FinInside | State::FinOutside) => {
+                timeouts.tcp_established
+            }
+            Some(State::FinBoth | State::Reset) => timeouts.tcp_closing,
+        },
+    }
+}

@@ -1,0 +1,454 @@
+//! Opening sessions: the cold half of the packet's way. Nothing is changed before everything that
+//! may refuse has agreed, so a refused packet leaves no trace.
+
+use krono_core::drop::DropReason;
+use krono_core::packet::{Endpoint, Kind, Protocol, Side, TcpFlags};
+use krono_core::ports::Lookup;
+use krono_core::program::{Events, IcmpError, Translation, Verdict};
+use krono_core::time::Ticks;
+use rand_chacha::rand_core::Rng;
+
+use crate::config::Filtering;
+use crate::entry::{Entry, EntryKind, Flags, Key};
+use crate::events::{Change, Event};
+use crate::nat::{Decision, Nat, refuse, timeout};
+use crate::record::Record;
+use crate::tcp::Connection;
+
+impl Nat<'_> {
+    /// Opens a session for a packet from a subscriber, or finds the untranslated one it is in.
+    #[cold]
+    pub(crate) fn open_from_inside(
+        &mut self,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<u32> {
+        let session_key = Key::session(record.protocol, record.src, record.dst);
+        if let Some(session) = self.find_or_bury(session_key, record.now, events) {
+            return Ok(session);
+        }
+        let mapping_key = Key::mapping(record.protocol, record.src);
+        let mapping = self.find_or_bury(mapping_key, record.now, events);
+        begins_session(record)?;
+        let firewall = &self.policy.firewall;
+        if !firewall.admits(Side::Inside, record.protocol, record.src, record.dst) {
+            return refuse(DropReason::FirewallRule);
+        }
+        if self.is_excluded(record.dst) {
+            return self.open_untranslated(record.src, record.dst, record, events);
+        }
+        self.check_hairpin(record)?;
+        let wanted = 1 + u32::from(self.policy.filtering == Filtering::AddressDependent);
+        match mapping {
+            Some(mapping) => {
+                self.has_room(record, wanted)?;
+                self.attach(mapping, Side::Inside, record.dst, record, events)
+            }
+            None => {
+                let mapping = self.open_mapping(record, wanted, events)?;
+                self.attach(mapping, Side::Inside, record.dst, record, events)
+            }
+        }
+    }
+
+    /// Opens a session for a packet from `remote` to a mapping, if the filter and the firewall
+    /// let it.
+    #[cold]
+    pub(crate) fn open_from_outside(
+        &mut self,
+        mapping: u32,
+        remote: Endpoint,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<u32> {
+        let entry = self.entries[mapping as usize];
+        let (protocol, inside) = (entry.protocol(), entry.translation.inside());
+        self.find_or_bury(Key::session(protocol, inside, remote), record.now, events);
+        if self.find_or_bury(Key::mapping(protocol, inside), record.now, events).is_none() {
+            return refuse(DropReason::NoMapping);
+        }
+        let is_static = entry.flags.has(Flags::STATIC);
+        if !is_static && !self.is_admitted(protocol, inside, remote) {
+            return refuse(DropReason::Filtered);
+        }
+        begins_session(record)?;
+        if !self.policy.firewall.admits(Side::Outside, protocol, remote, inside) {
+            return refuse(DropReason::FirewallRule);
+        }
+        if self.room() == 0 && self.entries[mapping as usize].flags.has(Flags::SESSION) {
+            return refuse(DropReason::SessionsFull);
+        }
+        self.attach(mapping, Side::Outside, remote, record, events)
+    }
+
+    /// Opens an untranslated session for a packet from an excluded network to a subscriber.
+    #[cold]
+    pub(crate) fn open_untranslated_from_outside(
+        &mut self,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<u32> {
+        let key = Key::session(record.protocol, record.dst, record.src);
+        self.find_or_bury(key, record.now, events);
+        if !self.is_excluded(record.src) || !self.is_inside(record.dst) {
+            return refuse(DropReason::NotOurs);
+        }
+        begins_session(record)?;
+        if !self.policy.firewall.admits(Side::Outside, record.protocol, record.src, record.dst) {
+            return refuse(DropReason::FirewallRule);
+        }
+        self.open_untranslated(record.dst, record.src, record, events)
+    }
+
+    fn open_untranslated(
+        &mut self,
+        inside: Endpoint,
+        remote: Endpoint,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<u32> {
+        let mut entry = Entry::bypass(record.protocol, inside);
+        let connection = connection(record.side, record);
+        entry.begin(remote, Ticks::default(), connection);
+        entry.deadline = record.now.after(timeout(&self.policy, &entry));
+        let session = self.create(entry)?;
+        self.counts.sessions += 1;
+        self.emit(Change::SessionCreated, session, events);
+        Ok(session)
+    }
+
+    /// A new mapping for the sender of a packet, at the sender's one public address.
+    fn open_mapping(
+        &mut self,
+        record: &Record,
+        wanted: u32,
+        events: &mut impl Events<Event>,
+    ) -> Decision<u32> {
+        let subscriber = match self.subscribers.find(record.src.addr) {
+            Some(subscriber) => subscriber,
+            None => {
+                let index = self.ports.choose_address(record.protocol, self.rng.next_u64());
+                self.subscribers.add(record.src.addr, index).map_err(exhausted)?
+            }
+        };
+        let opened = self.map_port(record, subscriber, wanted);
+        match opened {
+            Ok(mapping) => {
+                self.subscribers.acquire(subscriber, record.protocol);
+                self.counts.mappings += 1;
+                self.emit(Change::MappingCreated, mapping, events);
+                Ok(mapping)
+            }
+            Err(reason) => {
+                let verdict = self.tell(subscriber, reason, record.now);
+                self.subscribers.forget_if_unused(subscriber);
+                Err(verdict)
+            }
+        }
+    }
+
+    fn map_port(
+        &mut self,
+        record: &Record,
+        subscriber: u32,
+        wanted: u32,
+    ) -> Result<u32, DropReason> {
+        if self.subscribers.mappings(subscriber, record.protocol) >= self.ports_per_subscriber {
+            return Err(DropReason::SubscriberPorts);
+        }
+        if self.room() < wanted {
+            return Err(DropReason::SessionsFull);
+        }
+        let (protocol, inside) = (record.protocol, record.src);
+        let nowhere = Translation::new(inside, Endpoint::default());
+        let entry = Entry::mapping(protocol, nowhere, subscriber);
+        let mapping = self.create(entry).map_err(|_| DropReason::SessionsFull)?;
+        let address = self.subscribers.pool_index(subscriber);
+        let random = self.rng.next_u32();
+        match self.ports.allocate(protocol, address, inside.port, mapping, random, record.now) {
+            Some(outside) => {
+                let entry = &mut self.entries[mapping as usize];
+                entry.translation = Translation::new(inside, outside);
+                entry.asked_until = record.now;
+                Ok(mapping)
+            }
+            None => {
+                self.destroy(mapping);
+                Err(DropReason::PortsExhausted)
+            }
+        }
+    }
+
+    /// Gives a mapping a session with `remote`: its own first one, or a further one. The caller
+    /// has seen that there is room.
+    fn attach(
+        &mut self,
+        mapping: u32,
+        from: Side,
+        remote: Endpoint,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<u32> {
+        let entry = self.entries[mapping as usize];
+        let connection = connection(from, record);
+        let session = if entry.flags.has(Flags::SESSION) {
+            let mut session = Entry::session(entry.protocol(), entry.translation, mapping);
+            session.begin(remote, Ticks::default(), connection);
+            session.deadline = self.first_deadline(&session, &entry, from, record.now);
+            let index = self.create(session)?;
+            self.entries[mapping as usize].users += 1;
+            index
+        } else {
+            let mut first = entry;
+            first.begin(remote, Ticks::default(), connection);
+            first.deadline = self.first_deadline(&first, &entry, from, record.now);
+            self.deadlines.set(mapping, first.deadline);
+            self.entries[mapping as usize] = first;
+            mapping
+        };
+        if self.is_public(remote) {
+            self.entries[session as usize].flags.insert(Flags::HAIRPIN);
+        }
+        self.counts.sessions += 1;
+        self.emit(Change::SessionCreated, session, events);
+        Ok(session)
+    }
+
+    /// A session that is opened from outside does not outlive what the inside has asked for.
+    fn first_deadline(&self, session: &Entry, mapping: &Entry, from: Side, now: Ticks) -> Ticks {
+        let own = now.after(timeout(&self.policy, session));
+        let asked = mapping.asked_until;
+        let unbound = from == Side::Inside || mapping.flags.has(Flags::STATIC);
+        if unbound || asked.reached(own) { own } else { asked }
+    }
+
+    /// Puts a new entry where the flow table and the timers find it.
+    pub(crate) fn create(&mut self, entry: Entry) -> Decision<u32> {
+        let entries = &*self.entries;
+        let Some(index) = self.free.take(|index| entries[index as usize].owner) else {
+            return refuse(DropReason::SessionsFull);
+        };
+        if self.table.insert(self.hash_of(entry.key()), index).is_err() {
+            self.give(index);
+            return refuse(DropReason::SessionsFull);
+        }
+        self.entries[index as usize] = entry;
+        if entry.flags.has(Flags::SESSION) {
+            self.deadlines.set(index, entry.deadline);
+        }
+        Ok(index)
+    }
+
+    fn destroy(&mut self, index: u32) {
+        let hash = self.hash_of(self.entries[index as usize].key());
+        let removed = self.table.remove(hash, index);
+        assert!(removed, "an entry is in the flow table");
+        self.deadlines.clear(index);
+        self.give(index);
+    }
+
+    fn give(&mut self, index: u32) {
+        let entry = &mut self.entries[index as usize];
+        self.free.give(index, |next| *entry = Entry::free(next));
+    }
+
+    /// The entry with this key, unless it is over: then it is buried, and its mapping with it if
+    /// that has nothing left.
+    fn find_or_bury(
+        &mut self,
+        key: Key,
+        now: Ticks,
+        events: &mut impl Events<Event>,
+    ) -> Option<u32> {
+        let index = self.find(key)?;
+        let entry = &self.entries[index as usize];
+        if entry.flags.has(Flags::SESSION) && entry.is_over(now) {
+            self.end_session(index, now, events);
+            return self.find(key);
+        }
+        Some(index)
+    }
+
+    /// Ends the session in an entry, and its mapping if that was the last.
+    pub(crate) fn end_session(
+        &mut self,
+        session: u32,
+        now: Ticks,
+        events: &mut impl Events<Event>,
+    ) {
+        self.counts.sessions -= 1;
+        self.emit(Change::SessionDeleted, session, events);
+        self.revoke(session);
+        let entry = self.entries[session as usize];
+        match entry.kind() {
+            EntryKind::Mapping => {
+                self.entries[session as usize].end();
+                self.deadlines.clear(session);
+                self.end_if_idle(session, now, events);
+            }
+            EntryKind::Session => {
+                self.destroy(session);
+                self.entries[entry.owner as usize].users -= 1;
+                self.end_if_idle(entry.owner, now, events);
+            }
+            _ => self.destroy(session),
+        }
+    }
+
+    pub(crate) fn end_if_idle(
+        &mut self,
+        mapping: u32,
+        now: Ticks,
+        events: &mut impl Events<Event>,
+    ) {
+        let entry = self.entries[mapping as usize];
+        if !entry.is_idle() {
+            return;
+        }
+        self.counts.mappings -= 1;
+        self.emit(Change::MappingDeleted, mapping, events);
+        let hold = self.policy.timeouts.port_hold;
+        self.ports.release(entry.protocol(), entry.translation.outside(), now, hold);
+        self.subscribers.release(entry.subscriber, entry.protocol());
+        self.destroy(mapping);
+    }
+
+    /// Notes that the inside has sent to a session's remote address, for address-dependent
+    /// filtering.
+    pub(crate) fn grant(&mut self, session: u32) -> Decision<()> {
+        let entry = self.entries[session as usize];
+        if entry.kind() == EntryKind::Bypass {
+            return Ok(());
+        }
+        let (protocol, inside) = (entry.protocol(), entry.translation.inside());
+        let permit = match self.find(Key::permit(protocol, inside, entry.remote())) {
+            Some(permit) => permit,
+            None => self.create(Entry::permit(protocol, inside, entry.remote()))?,
+        };
+        self.entries[permit as usize].users += 1;
+        self.entries[session as usize].flags.insert(Flags::PERMIT);
+        Ok(())
+    }
+
+    fn revoke(&mut self, session: u32) {
+        let entry = self.entries[session as usize];
+        if !entry.flags.has(Flags::PERMIT) {
+            return;
+        }
+        let key = Key::permit(entry.protocol(), entry.translation.inside(), entry.remote());
+        let permit = self.find(key).expect("a session that counts in a permit has one");
+        self.entries[permit as usize].users -= 1;
+        if self.entries[permit as usize].users == 0 {
+            self.destroy(permit);
+        }
+    }
+
+    /// Whether filtering lets `remote` open a session (RFC 4787, REQ-8).
+    fn is_admitted(&self, protocol: Protocol, inside: Endpoint, remote: Endpoint) -> bool {
+        match self.policy.filtering {
+            Filtering::EndpointIndependent => true,
+            Filtering::AddressDependent => {
+                self.find(Key::permit(protocol, inside, remote)).is_some()
+            }
+            // Whom the inside has sent to has a session already.
+            Filtering::AddressAndPortDependent => false,
+        }
+    }
+
+    fn check_hairpin(&self, record: &Record) -> Decision<()> {
+        if self.is_inside(record.dst) {
+            return refuse(DropReason::NotOurs);
+        }
+        if !self.is_public(record.dst) {
+            return Ok(());
+        }
+        if !self.policy.hairpinning {
+            return refuse(DropReason::HairpinOff);
+        }
+        if record.kind == Kind::IcmpRequest {
+            return refuse(DropReason::IcmpQueryUnsolicited);
+        }
+        match self.ports.lookup(record.protocol, record.dst) {
+            Lookup::Owned(_) => Ok(()),
+            _ => refuse(DropReason::NoMapping),
+        }
+    }
+
+    fn has_room(&mut self, record: &Record, wanted: u32) -> Decision<()> {
+        if self.room() >= wanted {
+            return Ok(());
+        }
+        match self.subscribers.find(record.src.addr) {
+            Some(subscriber) => Err(self.tell(subscriber, DropReason::SessionsFull, record.now)),
+            None => refuse(DropReason::SessionsFull),
+        }
+    }
+
+    /// The verdict on a packet that gets no mapping: its sender is told (RFC 6888, REQ-11), but
+    /// not for every packet.
+    fn tell(&mut self, subscriber: u32, reason: DropReason, now: Ticks) -> Verdict {
+        if self.subscribers.may_tell(subscriber, now) {
+            exhausted(reason)
+        } else {
+            Verdict::Drop(reason)
+        }
+    }
+
+    /// How many entries more there can be.
+    fn room(&self) -> u32 {
+        self.free.capacity() - self.free.len()
+    }
+
+    fn is_excluded(&self, remote: Endpoint) -> bool {
+        self.policy.exclude.iter().any(|net| net.contains(&remote.addr))
+    }
+
+    fn is_public(&self, endpoint: Endpoint) -> bool {
+        self.ports.pool().index(endpoint.addr).is_some()
+    }
+
+    fn is_inside(&self, endpoint: Endpoint) -> bool {
+        self.inside.iter().any(|net| net.contains(&endpoint.addr))
+    }
+
+    pub(crate) fn emit(&self, change: Change, index: u32, events: &mut impl Events<Event>) {
+        let entry = &self.entries[index as usize];
+        let of_mapping = matches!(change, Change::MappingCreated | Change::MappingDeleted);
+        let remote = if of_mapping { Endpoint::default() } else { entry.remote() };
+        events.emit(Event {
+            change,
+            index,
+            protocol: entry.protocol(),
+            inside: entry.translation.inside(),
+            outside: entry.translation.outside(),
+            remote,
+        });
+    }
+}
+
+fn exhausted(reason: DropReason) -> Verdict {
+    Verdict::Reject(reason, IcmpError::HOST_UNREACHABLE)
+}
+
+/// Whether a packet may be the first of a session: a UDP datagram, a TCP SYN, an ICMP query.
+fn begins_session(record: &Record) -> Decision<()> {
+    match record.kind {
+        Kind::Udp | Kind::IcmpRequest => Ok(()),
+        Kind::Tcp => {
+            let flags = record.tcp.flags;
+            if flags.has(TcpFlags::SYN) && !flags.has(TcpFlags::ACK) {
+                Ok(())
+            } else {
+                refuse(DropReason::TcpNoSession)
+            }
+        }
+        _ => refuse(DropReason::IcmpReplyUnasked),
+    }
+}
+
+fn connection(from: Side, record: &Record) -> Connection {
+    match record.protocol {
+        Protocol::Tcp => Connection::open(from, &record.tcp),
+        _ => Connection::default(),
+    }
+}

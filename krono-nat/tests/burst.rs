@@ -1,0 +1,205 @@
+//! Probes are hints: a burst of 64 does exactly what 64 bursts of 1 do, with the same new flow
+//! twice in a burst, with expiry, displacement and reuse of ports and records within it.
+
+mod common;
+
+use std::collections::VecDeque;
+
+use common::*;
+use etherparse::PacketBuilder;
+use krono_core::carve;
+use krono_core::frame::MemFrame;
+use krono_core::packet::{Endpoint, Mac, Side};
+use krono_core::router::{Route, Router, RouterConfig, SideConfig};
+use krono_core::shard::{Outcome, Outcomes, Shard};
+use krono_core::time::{Span, Ticks};
+use krono_nat::config::{Config, Filtering, Policy};
+use krono_nat::{Change, Event, Nat};
+use zerocopy::IntoBytes;
+
+const INSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const OUTSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+
+fn side(mac: [u8; 6], address: &str, route: &str, via: &str) -> SideConfig {
+    SideConfig {
+        mac: Mac(mac),
+        address: address.parse().unwrap(),
+        vlan: None,
+        mtu: 1500,
+        routes: vec![Route { prefix: route.parse().unwrap(), via: via.parse().unwrap() }],
+        neighbours: vec![(via.parse().unwrap(), Mac(GATEWAY_MAC))],
+    }
+}
+
+/// A small, crowded translator: 40 records, 24 ports, no rest for freed ports.
+fn crowded(filtering: Filtering) -> Config {
+    let mut settings = Config {
+        sessions: 40,
+        subscribers: 6,
+        pool: vec!["198.51.100.0/32".parse().unwrap()],
+        ports: 4000..=4023,
+        ports_per_subscriber: 12,
+        policy: Policy { filtering, ..policy() },
+        ..config()
+    };
+    settings.policy.timeouts.port_hold = Span(0);
+    settings.policy.timeouts.udp = Span(30);
+    settings.policy.timeouts.icmp = Span(10);
+    settings.policy.timeouts.tcp_opening = Span(20);
+    settings
+}
+
+fn shard(config: &Config, now: Ticks) -> Shard<Nat<'static>> {
+    let router = Router::new(&RouterConfig {
+        inside: side(INSIDE_MAC, "10.0.0.1/24", "100.64.0.0/16", "10.0.0.254"),
+        outside: side(OUTSIDE_MAC, "192.0.2.1/24", "0.0.0.0/0", "192.0.2.254"),
+        pool: config.pool.clone(),
+    });
+    let memory = Box::leak(carve::heap(Nat::memory_bytes(config)).into_boxed_slice());
+    let nat = Nat::new(config, memory.as_mut_bytes(), now).expect("no static mappings");
+    Shard::new(router, nat)
+}
+
+/// A small generator of numbers (SplitMix64), so that a printed seed repeats a run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+}
+
+fn frame(random: &mut Random, side: Side, src: Endpoint, dst: Endpoint) -> Vec<u8> {
+    let to = if side == Side::Inside { INSIDE_MAC } else { OUTSIDE_MAC };
+    let ttl = if random.below(40) == 0 { 1 } else { 64 };
+    let ip =
+        PacketBuilder::ethernet2(GATEWAY_MAC, to).ipv4(src.addr.octets(), dst.addr.octets(), ttl);
+    let payload = [0x5a; 20];
+    let mut bytes = Vec::new();
+    match random.below(8) {
+        0 => ip.icmpv4_echo_request(src.port, 1).write(&mut bytes, &payload).unwrap(),
+        1 => ip.icmpv4_echo_reply(dst.port, 1).write(&mut bytes, &payload).unwrap(),
+        2 | 3 => {
+            let tcp = ip.tcp(src.port, dst.port, random.below(1 << 32) as u32, 1000);
+            let tcp = match random.below(5) {
+                0 | 1 => tcp.syn(),
+                2 => tcp.syn().ack(random.below(1 << 32) as u32),
+                3 => tcp.fin().ack(5),
+                _ => tcp.rst(),
+            };
+            tcp.write(&mut bytes, &payload).unwrap();
+        }
+        _ => ip.udp(src.port, dst.port).write(&mut bytes, &payload).unwrap(),
+    }
+    if random.below(50) == 0 {
+        let at = random.below(bytes.len() as u64) as usize;
+        bytes[at] ^= 1 << random.below(8);
+    }
+    bytes
+}
+
+fn burst(random: &mut Random, side: Side, public: &VecDeque<Endpoint>) -> Vec<MemFrame> {
+    let remotes: Vec<_> = (1..=4).map(|n| ep(&format!("203.0.113.{n}:{}", 50 + n % 2))).collect();
+    let count = 1 + random.below(64);
+    let mut frames: Vec<MemFrame> = Vec::new();
+    for _ in 0..count {
+        if random.below(4) == 0
+            && let Some(last) = frames.last()
+        {
+            frames.push(last.clone());
+            continue;
+        }
+        let known = |random: &mut Random| match public.len() {
+            0 => ep("198.51.100.0:4001"),
+            known => public[random.below(known as u64) as usize],
+        };
+        let (src, dst) = match side {
+            Side::Inside => {
+                let host = random.below(8);
+                let src = ep(&format!("100.64.0.{host}:{}", 1024 + random.below(5)));
+                (src, if random.below(5) == 0 { known(random) } else { random.pick(&remotes) })
+            }
+            Side::Outside => (random.pick(&remotes), known(random)),
+        };
+        frames.push(MemFrame::new(&frame(random, side, src, dst)));
+    }
+    frames
+}
+
+fn run_at_once(
+    shard: &mut Shard<Nat<'static>>,
+    side: Side,
+    frames: &mut [MemFrame],
+    now: Ticks,
+    events: &mut Vec<Event>,
+) -> Vec<Outcome> {
+    let mut outcomes = Outcomes::new();
+    shard.process(side, frames, now, events, &mut outcomes);
+    outcomes.to_vec()
+}
+
+#[test]
+fn a_burst_of_64_equals_64_bursts_of_1() {
+    let seed = std::env::var("KRONO_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
+    let mut ended_in_burst = 0;
+    let mut forwarded = 0;
+    for seed in seed..seed + 60 {
+        println!("KRONO_SEED={seed}");
+        let modes = [
+            Filtering::EndpointIndependent,
+            Filtering::AddressDependent,
+            Filtering::AddressAndPortDependent,
+        ];
+        let config = crowded(modes[seed as usize % 3]);
+        let mut now = Ticks(u32::MAX - 200);
+        let (mut whole, mut single) = (shard(&config, now), shard(&config, now));
+        let (mut whole_events, mut single_events) = (Vec::new(), Vec::new());
+        let mut random = Random(seed);
+        let mut public = VecDeque::new();
+        for _ in 0..200 {
+            let side = random.pick(&Side::BOTH);
+            let mut frames = burst(&mut random, side, &public);
+            let mut copies = frames.clone();
+            let before = whole_events.len();
+            let outcomes = run_at_once(&mut whole, side, &mut frames, now, &mut whole_events);
+            let expected: Vec<Outcome> = copies
+                .iter_mut()
+                .flat_map(|copy| {
+                    let one = std::slice::from_mut(copy);
+                    run_at_once(&mut single, side, one, now, &mut single_events)
+                })
+                .collect();
+            assert_eq!(outcomes, expected);
+            for (frame, copy) in frames.iter().zip(&copies) {
+                assert_eq!(frame.bytes(), copy.bytes());
+            }
+            assert_eq!(whole_events, single_events);
+            assert_eq!(whole.program.counts(), single.program.counts());
+            whole.program.assert_consistent();
+            let is_sent = |o: &&Outcome| matches!(o.action, krono_core::shard::Action::Send(_));
+            forwarded += outcomes.iter().filter(is_sent).count();
+            for event in &whole_events[before..] {
+                match event.change {
+                    Change::MappingCreated => public.push_back(event.outside),
+                    Change::SessionDeleted => ended_in_burst += 1,
+                    _ => {}
+                }
+            }
+            while public.len() > 30 {
+                public.pop_front();
+            }
+            now = Ticks(now.0.wrapping_add(random.below(8) as u32));
+        }
+    }
+    assert!(ended_in_burst > 1000, "too few sessions ended within bursts: {ended_in_burst}");
+    assert!(forwarded > 10_000, "too few frames came through: {forwarded}");
+}

@@ -1,0 +1,199 @@
+//! A bed to test the translator on: packets as values in, verdicts as endpoints out.
+#![allow(dead_code, unreachable_pub, reason = "every test file uses its own part")]
+
+use std::net::Ipv4Addr;
+
+use krono_core::carve;
+use krono_core::drop::DropReason;
+use krono_core::packet::{Endpoint, Kind, PacketMeta, Protocol, Side, TcpFlags, TcpMeta};
+use krono_core::program::{IcmpError, Program, Slot, Verdict};
+use krono_core::time::{TICKS_PER_SECOND, Ticks};
+use krono_nat::config::{Config, Filtering, Firewall, Policy, Timeouts};
+use krono_nat::{Event, Nat};
+use zerocopy::IntoBytes;
+
+pub fn ep(text: &str) -> Endpoint {
+    let (addr, port) = text.split_once(':').expect("ADDR:PORT");
+    Endpoint::new(addr.parse().expect("an address"), port.parse().expect("a port"))
+}
+
+pub fn policy() -> Policy {
+    Policy {
+        filtering: Filtering::AddressAndPortDependent,
+        hairpinning: true,
+        timeouts: Timeouts::default(),
+        exclude: vec!["192.168.100.0/24".parse().unwrap()],
+        statics: vec![],
+        firewall: Firewall::default(),
+    }
+}
+
+pub fn config() -> Config {
+    Config {
+        sessions: 1000,
+        subscribers: 100,
+        pool: vec!["198.51.100.0/30".parse().unwrap()],
+        inside: vec!["100.64.0.0/16".parse().unwrap()],
+        ports: 1024..=65535,
+        ports_per_subscriber: 200,
+        seed: [7; 32],
+        policy: policy(),
+    }
+}
+
+pub fn filtering(filtering: Filtering) -> Config {
+    Config { policy: Policy { filtering, ..policy() }, ..config() }
+}
+
+pub struct Bed {
+    pub nat: Nat<'static>,
+    pub now: Ticks,
+    pub events: Vec<Event>,
+}
+
+/// What became of a packet: its source and destination behind the translator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passed {
+    pub to: Side,
+    pub src: Endpoint,
+    pub dst: Endpoint,
+}
+
+impl Bed {
+    pub fn new(config: &Config) -> Bed {
+        Bed::starting_at(config, Ticks(u32::MAX - 100))
+    }
+
+    pub fn starting_at(config: &Config, now: Ticks) -> Bed {
+        let memory = Box::leak(carve::heap(Nat::memory_bytes(config)).into_boxed_slice());
+        let nat = Nat::new(config, memory.as_mut_bytes(), now).expect("static mappings fit");
+        Bed { nat, now, events: Vec::new() }
+    }
+
+    /// Lets time pass as a worker does: a tick at every tick.
+    pub fn wait_ticks(&mut self, ticks: u32) {
+        for _ in 0..ticks {
+            self.now = Ticks(self.now.0.wrapping_add(1));
+            self.nat.tick(self.now, &mut self.events);
+        }
+        self.nat.assert_consistent();
+    }
+
+    pub fn wait(&mut self, seconds: u32) {
+        self.wait_ticks(seconds * TICKS_PER_SECOND);
+    }
+
+    pub fn verdict(&mut self, side: Side, meta: &PacketMeta) -> Verdict {
+        let record = Nat::record(meta, side, self.now);
+        let mut probe = self.nat.probe(&record);
+        self.nat.touch(&record, &mut probe);
+        self.nat.step(&record, &probe, &mut self.events)
+    }
+
+    pub fn pass(&mut self, side: Side, meta: &PacketMeta) -> Result<Passed, Verdict> {
+        match self.verdict(side, meta) {
+            Verdict::Forward { to, source, destination } => {
+                let at = |slot: Slot| slot.is_some().then(|| *self.nat.translation(slot));
+                Ok(Passed {
+                    to,
+                    src: at(source).map_or(meta.src, |source| source.outside()),
+                    dst: at(destination).map_or(meta.dst, |destination| destination.inside()),
+                })
+            }
+            other => Err(other),
+        }
+    }
+
+    /// A UDP datagram from inside; its public source.
+    pub fn out(&mut self, src: &str, dst: &str) -> Result<Endpoint, Verdict> {
+        self.pass(Side::Inside, &udp(ep(src), ep(dst))).map(|passed| passed.src)
+    }
+
+    /// A UDP datagram from outside; the subscriber it reaches.
+    pub fn back(&mut self, src: &str, dst: Endpoint) -> Result<Endpoint, Verdict> {
+        self.pass(Side::Outside, &udp(ep(src), dst)).map(|passed| passed.dst)
+    }
+
+    pub fn tcp_out(&mut self, src: &str, dst: &str, tcp: TcpMeta) -> Result<Endpoint, Verdict> {
+        self.pass(Side::Inside, &tcp_packet(ep(src), ep(dst), tcp)).map(|passed| passed.src)
+    }
+
+    pub fn tcp_back(
+        &mut self,
+        src: &str,
+        dst: Endpoint,
+        tcp: TcpMeta,
+    ) -> Result<Endpoint, Verdict> {
+        self.pass(Side::Outside, &tcp_packet(ep(src), dst, tcp)).map(|passed| passed.dst)
+    }
+
+    /// Opens a connection from inside, up to the third segment of the handshake.
+    pub fn connect(&mut self, src: &str, dst: &str) -> Endpoint {
+        let public = self.tcp_out(src, dst, syn(100)).expect("SYN passes");
+        self.tcp_back(dst, public, syn_ack(500, 101)).expect("SYN-ACK passes");
+        self.tcp_out(src, dst, ack(101, 501)).expect("ACK passes");
+        public
+    }
+}
+
+pub fn udp(src: Endpoint, dst: Endpoint) -> PacketMeta {
+    packet(Kind::Udp, Protocol::Udp, src, dst)
+}
+
+pub fn tcp_packet(src: Endpoint, dst: Endpoint, tcp: TcpMeta) -> PacketMeta {
+    PacketMeta { tcp, ..packet(Kind::Tcp, Protocol::Tcp, src, dst) }
+}
+
+pub fn ping(src: &str, identifier: u16, dst: &str) -> PacketMeta {
+    let (src, dst) = (addr(src), addr(dst));
+    packet(Kind::IcmpRequest, Protocol::Icmp, Endpoint::new(src, identifier), Endpoint::new(dst, 0))
+}
+
+pub fn pong(src: &str, dst: Endpoint) -> PacketMeta {
+    packet(Kind::IcmpReply, Protocol::Icmp, Endpoint::new(addr(src), 0), dst)
+}
+
+/// An ICMP error from `from` about a packet that went from `src` to `dst`.
+pub fn error(from: &str, protocol: Protocol, src: Endpoint, dst: Endpoint) -> PacketMeta {
+    PacketMeta { from: addr(from), to: src.addr, ..packet(Kind::IcmpError, protocol, dst, src) }
+}
+
+fn packet(kind: Kind, protocol: Protocol, src: Endpoint, dst: Endpoint) -> PacketMeta {
+    PacketMeta { kind, protocol, src, dst, from: src.addr, to: dst.addr, ..PacketMeta::default() }
+}
+
+pub fn addr(text: &str) -> Ipv4Addr {
+    text.parse().expect("an address")
+}
+
+pub fn syn(seq: u32) -> TcpMeta {
+    segment(TcpFlags::SYN, seq, 0)
+}
+
+pub fn syn_ack(seq: u32, ack: u32) -> TcpMeta {
+    segment(TcpFlags::SYN.with(TcpFlags::ACK), seq, ack)
+}
+
+pub fn ack(seq: u32, ack: u32) -> TcpMeta {
+    segment(TcpFlags::ACK, seq, ack)
+}
+
+pub fn fin(seq: u32, ack: u32) -> TcpMeta {
+    segment(TcpFlags::FIN.with(TcpFlags::ACK), seq, ack)
+}
+
+pub fn rst(seq: u32) -> TcpMeta {
+    segment(TcpFlags::RST, seq, 0)
+}
+
+fn segment(flags: TcpFlags, seq: u32, ack: u32) -> TcpMeta {
+    TcpMeta { flags, seq, ack, window: 1000, payload_len: 0, window_scale: TcpMeta::NO_SCALE }
+}
+
+pub fn dropped(reason: DropReason) -> Verdict {
+    Verdict::Drop(reason)
+}
+
+pub fn unreachable(reason: DropReason) -> Verdict {
+    Verdict::Reject(reason, IcmpError::HOST_UNREACHABLE)
+}

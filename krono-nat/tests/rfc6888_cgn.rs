@@ -1,0 +1,265 @@
+//! RFC 6888 (carrier-grade NAT), requirement by requirement; static mappings, firewall, reload.
+
+mod common;
+
+use common::*;
+use krono_core::drop::DropReason;
+use krono_core::packet::{Endpoint, Protocol, Side};
+use krono_core::time::Span;
+use krono_nat::config::{Config, Filtering, Firewall, Policy, Rule, StaticMapping};
+
+const HOST: &str = "100.64.0.1:5000";
+const SERVER: &str = "203.0.113.1:53";
+
+#[test]
+fn rfc6888_req2_pooling_is_paired_across_protocols() {
+    let mut bed = Bed::new(&config());
+    for host in 1..=20 {
+        let source = format!("100.64.0.{host}");
+        let udp = bed.out(&format!("{source}:9"), SERVER).unwrap().addr;
+        let tcp = bed.connect(&format!("{source}:9"), SERVER).addr;
+        let icmp = bed.pass(Side::Inside, &ping(&source, 9, "203.0.113.1")).unwrap().src.addr;
+        assert!(udp == tcp && tcp == icmp);
+    }
+}
+
+#[test]
+fn rfc6888_req4_a_subscriber_at_its_limit_is_told_while_others_go_on() {
+    let mut bed = Bed::new(&Config { ports_per_subscriber: 10, ..config() });
+    for port in 2000..2010 {
+        bed.out(&format!("100.64.0.1:{port}"), SERVER).unwrap();
+    }
+    let refused = bed.out("100.64.0.1:3000", SERVER);
+    assert_eq!(refused, Err(unreachable(DropReason::SubscriberPorts)));
+    // Told once a second, not for every packet (RFC 6888, REQ-11; RFC 5508, REQ-10).
+    assert_eq!(bed.out("100.64.0.1:3000", SERVER), Err(dropped(DropReason::SubscriberPorts)));
+    bed.wait(1);
+    assert_eq!(bed.out("100.64.0.1:3000", SERVER), Err(unreachable(DropReason::SubscriberPorts)));
+    assert!(bed.out("100.64.0.2:3000", SERVER).is_ok());
+    // The limit is per protocol, and new sessions of old mappings need no port.
+    assert!(bed.tcp_out("100.64.0.1:3000", SERVER, syn(1)).is_ok());
+    assert!(bed.out("100.64.0.1:2000", "203.0.113.2:1").is_ok());
+}
+
+#[test]
+fn rfc6888_req6_excluded_destinations_are_not_translated() {
+    let mut bed = Bed::new(&config());
+    let excluded = "192.168.100.9:80";
+    assert_eq!(bed.out(HOST, excluded), Ok(ep(HOST)));
+    assert_eq!(bed.back(excluded, ep(HOST)), Ok(ep(HOST)));
+    let public = bed.out(HOST, SERVER).unwrap();
+    assert_ne!(public, ep(HOST));
+    assert_eq!(bed.out(HOST, excluded), Ok(ep(HOST)));
+    // The excluded network may open sessions too; nobody else reaches an inside address.
+    assert_eq!(bed.back("192.168.100.8:1", ep("100.64.0.3:4")), Ok(ep("100.64.0.3:4")));
+    assert_eq!(bed.back(SERVER, ep(HOST)), Err(dropped(DropReason::NotOurs)));
+    assert_eq!(bed.back("192.168.100.8:1", ep("203.0.113.3:4")), Err(dropped(DropReason::NotOurs)));
+    bed.wait(302);
+    assert_eq!(bed.nat.counts(), krono_nat::Counts::default());
+}
+
+#[test]
+fn rfc6888_req8_a_freed_port_rests_for_the_hold_time() {
+    // Ten ports at one address, all in use by one host, then all freed.
+    let small =
+        Config { pool: vec!["198.51.100.0/32".parse().unwrap()], ports: 2000..=2009, ..config() };
+    let mut bed = Bed::new(&small);
+    let fill = |bed: &mut Bed, host: &str| {
+        (1..=10).filter(|port| bed.out(&format!("{host}:{port}"), SERVER).is_ok()).count()
+    };
+    assert_eq!(fill(&mut bed, "100.64.0.1"), 10);
+    assert_eq!(bed.out("100.64.0.2:1", SERVER), Err(unreachable(DropReason::PortsExhausted)));
+    bed.wait(302);
+    assert_eq!(bed.nat.counts().mappings, 0);
+    assert_eq!(fill(&mut bed, "100.64.0.2"), 0, "all ports are held");
+    bed.wait(117);
+    assert_eq!(fill(&mut bed, "100.64.0.2"), 0, "120 s have not passed");
+    bed.wait(5);
+    assert_eq!(fill(&mut bed, "100.64.0.2"), 10);
+}
+
+#[test]
+fn rfc6888_req8_the_hold_time_is_configurable_down_to_none() {
+    let mut settings =
+        Config { pool: vec!["198.51.100.0/32".parse().unwrap()], ports: 2000..=2000, ..config() };
+    settings.policy.timeouts.port_hold = Span(0);
+    let mut bed = Bed::new(&settings);
+    for host in 1..=5 {
+        assert_eq!(bed.out(&format!("100.64.0.{host}:1"), SERVER).unwrap().port, 2000);
+        bed.wait(302);
+    }
+}
+
+#[test]
+fn rfc6888_req11_exhaustion_never_ends_existing_mappings() {
+    let mut bed = Bed::new(&Config { sessions: 50, ..config() });
+    let old: Vec<Endpoint> = (0..50)
+        .map(|port| bed.out(&format!("100.64.0.1:{}", 2000 + port), SERVER).unwrap())
+        .collect();
+    for port in 3000..3100 {
+        let refused = bed.out(&format!("100.64.0.2:{port}"), SERVER).unwrap_err();
+        assert!(
+            refused == unreachable(DropReason::SessionsFull)
+                || refused == dropped(DropReason::SessionsFull)
+        );
+        assert!(bed.out("100.64.0.1:2000", "203.0.113.7:7").is_err());
+    }
+    for (port, public) in old.iter().enumerate() {
+        assert_eq!(bed.out(&format!("100.64.0.1:{}", 2000 + port), SERVER), Ok(*public));
+        assert!(bed.back(SERVER, *public).is_ok());
+    }
+    bed.wait(302);
+    assert!(bed.out("100.64.0.2:3000", SERVER).is_ok());
+}
+
+#[test]
+fn subscribers_are_limited_too_and_forgotten_with_their_last_mapping() {
+    let mut bed = Bed::new(&Config { subscribers: 3, ..config() });
+    for host in 1..=3 {
+        bed.out(&format!("100.64.0.{host}:1"), SERVER).unwrap();
+    }
+    let refused = bed.out("100.64.0.4:1", SERVER);
+    assert_eq!(refused, Err(unreachable(DropReason::SubscribersFull)));
+    bed.wait(302);
+    assert_eq!(bed.nat.counts().subscribers, 0);
+    assert!(bed.out("100.64.0.4:1", SERVER).is_ok());
+}
+
+fn web() -> StaticMapping {
+    StaticMapping {
+        protocol: Protocol::Udp,
+        inside: ep("100.64.0.9:53"),
+        outside: ep("198.51.100.2:53"),
+    }
+}
+
+fn with_static() -> Config {
+    Config { policy: Policy { statics: vec![web()], ..policy() }, ..config() }
+}
+
+#[test]
+fn static_mappings_admit_everybody_and_never_end() {
+    let mut bed = Bed::new(&with_static());
+    for _ in 0..3 {
+        assert_eq!(bed.back(SERVER, web().outside), Ok(web().inside));
+        assert_eq!(bed.out("100.64.0.9:53", "203.0.113.8:8"), Ok(web().outside));
+        bed.wait(1000);
+    }
+    assert_eq!(bed.nat.counts().mappings, 1);
+    // The host's other ports are at the same public address (paired pooling).
+    assert_eq!(bed.out("100.64.0.9:4000", SERVER).unwrap().addr, web().outside.addr);
+}
+
+#[test]
+fn a_static_mapping_wins_over_a_dynamic_one_that_holds_its_port() {
+    let one_port =
+        Config { pool: vec!["198.51.100.2/32".parse().unwrap()], ports: 5353..=5353, ..config() };
+    let mut bed = Bed::new(&one_port);
+    let taken = bed.out(HOST, SERVER).unwrap();
+    bed.out(HOST, "203.0.113.2:2").unwrap();
+    let wanted = StaticMapping { outside: taken, ..web() };
+    let mut reloaded = Policy { statics: vec![wanted], ..policy() };
+    let now = bed.now;
+    bed.nat.swap_policy(&mut reloaded, now, &mut bed.events).unwrap();
+    assert_eq!(bed.back(SERVER, taken), Ok(wanted.inside));
+    assert_eq!(bed.out(HOST, SERVER), Err(unreachable(DropReason::PortsExhausted)));
+    assert_eq!(bed.nat.counts().mappings, 1);
+    // And back: the port rests, then serves dynamic mappings again.
+    bed.nat.swap_policy(&mut reloaded, now, &mut bed.events).unwrap();
+    bed.wait(430);
+    assert_eq!(bed.out(HOST, SERVER), Ok(taken));
+}
+
+#[test]
+fn a_reload_leaves_open_sessions_alone() {
+    let mut bed = Bed::new(&config());
+    let public = bed.out(HOST, SERVER).unwrap();
+    let strict = Firewall {
+        drop_inbound: true,
+        rules: vec![rule(false, Side::Inside, None, "0.0.0.0/0", 0..=65535)],
+    };
+    let now = bed.now;
+    let mut next = Policy { firewall: strict, ..policy() };
+    bed.nat.swap_policy(&mut next, now, &mut bed.events).unwrap();
+    assert_eq!(bed.out(HOST, SERVER), Ok(public));
+    assert!(bed.back(SERVER, public).is_ok());
+    assert_eq!(bed.out("100.64.0.1:5001", SERVER), Err(dropped(DropReason::FirewallRule)));
+}
+
+#[test]
+fn a_reload_to_another_filtering_serves_open_sessions_too() {
+    let mut bed = Bed::new(&config());
+    let public = bed.out(HOST, SERVER).unwrap();
+    let same_address = "203.0.113.1:9";
+    assert!(bed.back(same_address, public).is_err());
+    let now = bed.now;
+    let mut next = Policy { filtering: Filtering::AddressDependent, ..policy() };
+    bed.nat.swap_policy(&mut next, now, &mut bed.events).unwrap();
+    bed.out(HOST, SERVER).unwrap();
+    assert!(bed.back(same_address, public).is_ok());
+    bed.nat.assert_consistent();
+}
+
+fn rule(
+    allow: bool,
+    opened_from: Side,
+    protocol: Option<Protocol>,
+    to: &str,
+    port: std::ops::RangeInclusive<u16>,
+) -> Rule {
+    Rule {
+        allow,
+        opened_from,
+        protocol,
+        from: "0.0.0.0/0".parse().unwrap(),
+        to: to.parse().unwrap(),
+        source_port: 0..=65535,
+        port,
+    }
+}
+
+#[test]
+fn the_first_firewall_rule_that_matches_decides() {
+    let rules = vec![
+        rule(true, Side::Inside, Some(Protocol::Udp), "203.0.113.1/32", 25..=25),
+        rule(false, Side::Inside, None, "0.0.0.0/0", 25..=25),
+        rule(true, Side::Outside, Some(Protocol::Udp), "100.64.0.9/32", 53..=53),
+    ];
+    let firewall = Firewall { drop_inbound: true, rules };
+    let policy = Policy {
+        firewall,
+        filtering: Filtering::EndpointIndependent,
+        statics: vec![web()],
+        ..policy()
+    };
+    let mut bed = Bed::new(&Config { policy, ..config() });
+    let forbidden = Err(dropped(DropReason::FirewallRule));
+    assert!(bed.out(HOST, "203.0.113.1:25").is_ok());
+    assert_eq!(bed.out(HOST, "203.0.113.2:25"), forbidden);
+    assert_eq!(bed.tcp_out(HOST, "203.0.113.1:25", syn(1)), forbidden);
+    // Pings have no port, so a rule for ports does not look at theirs.
+    let ping = bed.pass(Side::Inside, &ping("100.64.0.1", 25, "203.0.113.2"));
+    assert_eq!(ping.map(|passed| passed.src), Err(dropped(DropReason::FirewallRule)));
+    let public = bed.out(HOST, SERVER).unwrap();
+    assert_eq!(bed.back("203.0.113.5:5", public), forbidden);
+    // Inbound rules see the subscriber's own address.
+    assert_eq!(bed.back("203.0.113.5:5", web().outside), Ok(web().inside));
+    assert!(bed.back(SERVER, public).is_ok(), "answers are no new sessions");
+}
+
+#[test]
+fn subscribers_do_not_reach_each_other_by_inside_addresses() {
+    let mut bed = Bed::new(&config());
+    assert_eq!(bed.out(HOST, "100.64.0.2:1"), Err(dropped(DropReason::NotOurs)));
+}
+
+#[test]
+fn memory_stays_bounded_under_churn_while_ports_are_held() {
+    let mut bed = Bed::new(&Config { sessions: 20, ..config() });
+    for round in 0..2000u32 {
+        let source = format!("100.64.{}.{}:{}", round % 4, round % 251 + 1, 1024 + round % 999);
+        bed.out(&source, SERVER).unwrap_or_else(|verdict| panic!("round {round}: {verdict:?}"));
+        bed.wait(31);
+    }
+    assert!(bed.nat.counts().sessions <= 20);
+}

@@ -262,7 +262,8 @@ fn initialise(arguments: Vec<CString>) -> Result<u32, String> {
     let pointers = pointers.leak();
     let directory = RuntimeDir::announce();
     // SAFETY: `count` strings, then null, as for `main`; `STARTED` keeps this the only call.
-    let started = explained(|| unsafe { dpdk_sys::rte_eal_init(count, pointers.as_mut_ptr()) });
+    let initialise = || unsafe { dpdk_sys::rte_eal_init(count, pointers.as_mut_ptr()) };
+    let started = dpdk_log::without_stdout(|| explained(initialise));
     directory.remove();
     started?;
     TimestampField::register()?;

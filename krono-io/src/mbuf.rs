@@ -160,20 +160,22 @@ impl Mbuf {
     /// If the lengths contradict each other or leave the buffer, which a driver would believe.
     #[inline]
     pub(crate) fn seal(&mut self) {
-        let mbuf = self.raw_mut();
-        assert!(
-            u32::from(mbuf.data_off) + u32::from(mbuf.data_len) <= u32::from(mbuf.buf_len),
-            "a frame within its buffer"
-        );
-        if mbuf.nb_segs > 1 {
+        let mbuf = self.raw();
+        let one_segment = (mbuf.nb_segs == 1) & (mbuf.pkt_len == u32::from(mbuf.data_len));
+        if !(one_segment & self.is_within_buffer()) {
             self.seal_segments();
-        } else {
-            assert_eq!(mbuf.pkt_len, u32::from(mbuf.data_len), "one segment is the whole frame");
         }
+    }
+
+    #[inline]
+    fn is_within_buffer(&self) -> bool {
+        let mbuf = self.raw();
+        u32::from(mbuf.data_off) + u32::from(mbuf.data_len) <= u32::from(mbuf.buf_len)
     }
 
     #[cold]
     fn seal_segments(&mut self) {
+        assert!(self.is_within_buffer(), "a frame within its buffer");
         let mbuf = self.raw_mut();
         if mbuf.pkt_len == u32::from(mbuf.data_len) {
             mbuf.nb_segs = 1;

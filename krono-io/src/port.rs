@@ -78,7 +78,7 @@ pub struct PortStats {
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// The device is not there, or its driver will not have it.
-    #[error("device {device}: {reason}")]
+    #[error("device {device} cannot be opened: {reason}")]
     Attach {
         /// The device as it was asked for.
         device: String,

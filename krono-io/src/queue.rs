@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::mbuf::Burst;
+use crate::mbuf::{Burst, Mbuf};
 use crate::mem::Cable;
 use crate::port::{Device, PortId};
 
@@ -84,10 +84,12 @@ impl TxQueue {
     /// If a frame's lengths contradict each other, or a device is given a buffer of [`crate::mem`].
     #[inline]
     pub fn send(&mut self, burst: &mut Burst) -> usize {
-        burst.iter_mut().for_each(|mbuf| mbuf.seal());
         match &self.0 {
             Tx::Dpdk { port, queue, .. } => {
-                assert!(!burst.iter().any(|mbuf| mbuf.is_mem()), "devices get DPDK's buffers only");
+                for mbuf in burst.iter_mut() {
+                    assert!(!mbuf.is_mem(), "devices get DPDK's buffers only");
+                    mbuf.seal();
+                }
                 // SAFETY: the device is open and the queue is ours alone; what a driver relies on
                 // was just checked, and it owns what it takes.
                 unsafe {
@@ -96,7 +98,10 @@ impl TxQueue {
                     })
                 }
             }
-            Tx::Mem(cable) => cable.send(burst),
+            Tx::Mem(cable) => {
+                burst.iter_mut().for_each(Mbuf::seal);
+                cable.send(burst)
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use krono_io::{Burst, Clock, LaunchError, Port, PortConfig};
 
@@ -41,10 +41,11 @@ fn work_runs_on_every_lcore_and_panics_are_reported() {
         assert!(matches!(error, LaunchError::NoSuchLcore { .. }), "{error}");
     }
 
-    let clock = Clock::new(&eal);
+    // DPDK rounds the frequency that it measures.
+    let (clock, start) = (Clock::new(&eal), Instant::now());
     std::thread::sleep(Duration::from_millis(50));
-    let passed = clock.now_ns();
-    assert!((50_000_000..5_000_000_000).contains(&passed), "{passed} ns for 50 ms");
+    let (passed, expected) = (clock.now_ns(), start.elapsed().as_nanos() as u64);
+    assert!(passed.abs_diff(expected) < expected / 20, "{passed} ns of {expected}");
 
     // The last holder of the EAL may be an lcore; it must not wait for itself.
     let pool = common::pool(&eal, "pool", 1023);

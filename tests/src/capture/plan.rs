@@ -418,6 +418,9 @@ mod tests {
         let mut wrong = unreachable(SERVER.0, CLIENT.0, &udp(CLIENT, SERVER, b"x"));
         *wrong.last_mut().unwrap() ^= 1;
         assert_eq!(excuse(wrong), Some(Excuse::BadError));
+        let mut quoted = udp(CLIENT, SERVER, b"x");
+        quoted[14 + 10] ^= 1;
+        assert_eq!(excuse(unreachable(SERVER.0, CLIENT.0, &quoted)), Some(Excuse::BadError));
         // Where only the address is impossible, another stands for it.
         assert_eq!(excuse(udp(CLIENT, (Ipv4Addr::LOCALHOST, 53), b"x")), None);
     }

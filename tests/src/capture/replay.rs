@@ -157,6 +157,16 @@ mod tests {
     }
 
     #[test]
+    fn packets_that_look_alike_are_told_apart_by_their_order() {
+        let (twin, other) = (udp(CLIENT, SERVER, b"twin"), udp(CLIENT, SERVER, b"other"));
+        let plan = plan(&[twin.clone(), other, twin]);
+        let outputs = [translated(&plan[1]), translated(&plan[2])];
+        let matched = match_outputs(&plan, Side::Inside, &outputs);
+        assert_eq!(matched.outputs.len(), 2);
+        assert!(matched.outputs.contains_key(&1) && matched.outputs.contains_key(&2));
+    }
+
+    #[test]
     fn a_packet_whose_hop_was_not_counted_is_not_recognised() {
         let plan = plan(&[udp(CLIENT, SERVER, b"x")]);
         let unchanged = Frame { time_us: 0, bytes: plan[0].packet.frame([0; 6], [0; 6]) };

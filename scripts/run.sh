@@ -100,7 +100,7 @@ shards:
       address: $OUTSIDE/24
       routes: [ { prefix: 0.0.0.0/0, via: $GATEWAY } ]
     nat: { pool: [ $POOL ] }
-nat: { sessions: 64k }
+nat: { sessions: 64K }
 control: { socket: $work/kronod.sock }
 YAML
 }

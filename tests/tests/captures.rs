@@ -69,7 +69,7 @@ shards:
       routes: [ {{ prefix: 0.0.0.0/0, via: 192.0.2.254 }} ]
       neighbours: [ {{ address: 192.0.2.254, mac: \"{}\" }} ]
     nat: {{ pool: [ 198.51.100.0/26 ] }}
-nat: {{ sessions: 256k, ports_per_subscriber: 32768 }}
+nat: {{ sessions: 256K, ports_per_subscriber: 32768 }}
 clock: capture
 control: {{ socket: \"{}\" }}\n",
         mac(SHARD[0]),

@@ -302,6 +302,10 @@ impl std::str::FromStr for Mac {
         let mut octets = [0; 6];
         for octet in &mut octets {
             let part = parts.next().filter(|p| matches!(p.len(), 1 | 2)).ok_or(())?;
+            // Without this, `+f` would be an octet.
+            if !part.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+                return Err(());
+            }
             *octet = u8::from_str_radix(part, 16).map_err(|_| ())?;
         }
         if parts.next().is_some() { Err(()) } else { Ok(Mac(octets)) }

@@ -28,7 +28,7 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in line {}", self.path, self.line)
+        write!(f, "{} (line {})", self.path, self.line)
     }
 }
 

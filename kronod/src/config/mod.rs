@@ -11,10 +11,12 @@
 
 mod draft;
 mod firewall;
+mod fuzz;
 mod memory;
 mod mistake;
 mod nat;
 mod read;
+mod reload;
 mod sense;
 mod tree;
 mod types;
@@ -25,8 +27,10 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+pub use fuzz::fuzz_config;
 pub use memory::{Memory, TableSizes, machine_memory};
 pub use mistake::{Finding, Mistakes, Warning};
+pub use reload::{ReloadPlan, reload_plan};
 pub use types::*;
 pub use values::duration;
 

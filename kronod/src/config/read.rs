@@ -89,11 +89,11 @@ impl<'n> Map<'n> {
             }
             Value::Unusable => None,
             Value::Nothing => {
-                report.mistake(&place, Wrong::new("nothing is there", expected()));
+                report.mistake(&place, Wrong::new("empty", expected()));
                 None
             }
             Value::Scalar(_) | Value::List(_) => {
-                report.mistake(&place, Wrong::new("this is no mapping", expected()));
+                report.mistake(&place, Wrong::new("not a mapping", expected()));
                 None
             }
         }
@@ -186,13 +186,13 @@ impl<'n> Map<'n> {
             Value::List(nodes) if nodes.len() <= len_max => nodes,
             Value::List(nodes) => {
                 let what = format!("the list has {} items", nodes.len());
-                report.mistake(&place, Wrong::new(what, format!("at most {len_max}")));
+                report.mistake(&place, Wrong::new(what, format!("at most {len_max} items")));
                 return Given::Mistaken;
             }
             Value::Unusable => return Given::Mistaken,
             Value::Nothing | Value::Scalar(_) | Value::Map(_) => {
                 let expected = "a list, such as [ a, b ] or one item a line behind dashes";
-                report.mistake(&place, Wrong::new("this is no list", expected));
+                report.mistake(&place, Wrong::new("not a list", expected));
                 return Given::Mistaken;
             }
         };
@@ -213,7 +213,7 @@ impl<'n> Map<'n> {
         report: &mut Report,
         read: impl FnMut(&'n Node, Place, &mut Report) -> Option<T>,
     ) -> List<T> {
-        let expected = format!("a list of 1 to {len_max}");
+        let expected = format!("a list of 1 to {len_max} items");
         match self.list(key, len_max, report, read) {
             Given::Valid(list) if !list.items.is_empty() || !list.complete => return list,
             Given::Mistaken => {}
@@ -231,7 +231,7 @@ impl<'n> Map<'n> {
     fn missing(&self, key: &'static str, expected: String, report: &mut Report) {
         if !self.misspelled.contains(&key) {
             let place = self.place.key(key, self.place.line);
-            report.mistake(&place, Wrong::new("this is missing", expected));
+            report.mistake(&place, Wrong::new("missing", expected));
         }
     }
 
@@ -260,9 +260,9 @@ pub(super) fn scalar<T>(
             return Some(Marked { value, place });
         }
         Value::Unusable => return None,
-        Value::Nothing => "nothing is there",
-        Value::List(_) => "this is a list",
-        Value::Map(_) => "this is a mapping",
+        Value::Nothing => "empty",
+        Value::List(_) => "a list, not a single value",
+        Value::Map(_) => "a mapping, not a single value",
     };
     report.mistake(&place, Wrong::new(what, expectation(parse)));
     None

@@ -31,12 +31,12 @@ pub(super) fn check(draft: &Draft, memory: &Memory<'_>, report: &mut Report) {
     addresses_are_distinct(&draft.shards.items, report);
     pools_are_disjoint(&draft.shards.items, report);
     pools_are_nobodys(&draft.shards.items, report);
-    for shard in &draft.shards.items {
-        if let Some(nat) = &shard.nat {
-            subscribers_fit_in_ports(nat, report);
-            pool_is_small_enough(nat, report);
-            static_mappings_fit(shard, nat, &draft.static_mappings, report);
-        }
+    for nat in draft.shards.items.iter().filter_map(|shard| shard.nat.as_ref()) {
+        subscribers_fit_in_ports(nat, report);
+        pool_is_small_enough(nat, report);
+    }
+    for (shard, entries) in draft.shards.items.iter().zip(static_mappings(draft)) {
+        static_mappings_fit(shard, &entries, report);
     }
     static_mappings_have_a_shard(draft, report);
     sizes_fit_in_memory(draft, memory, report);
@@ -254,7 +254,7 @@ fn subscribers_fit_in_ports(nat: &NatDraft, report: &mut Report) {
     let (Some(limit), Some(ports)) = (&nat.ports_per_subscriber, &nat.ports) else { return };
     let count = port_count(&ports.value);
     if limit.value > count {
-        let what = format!("{} are more than there are in {}", limit.value, ports.place);
+        let what = format!("{} exceeds the {count} ports of {}", limit.value, ports.place);
         report.mistake(&limit.place, Wrong::new(what, format!("at most {count}")));
     }
 }
@@ -272,26 +272,37 @@ fn pool_is_small_enough(nat: &NatDraft, report: &mut Report) {
     }
 }
 
-/// The static mappings that apply to a shard: its own, or those for all that are in its pool.
-pub(super) fn static_mappings<'d>(
-    nat: &'d NatDraft,
-    for_all: &'d Given<List<StaticDraft>>,
-) -> impl Iterator<Item = &'d StaticDraft> {
-    let own = !matches!(nat.static_mappings, Given::Absent);
-    let list = if own { &nat.static_mappings } else { for_all };
-    let items = if let Given::Valid(list) = list { list.items.as_slice() } else { &[] };
-    items.iter().filter(move |entry| own || entry.is_in(&nat.pool))
+/// The static mappings of each shard: its own, or those for all shards that are in its pool.
+pub(super) fn static_mappings(draft: &Draft) -> Vec<Vec<&StaticDraft>> {
+    let mut by_shard: Vec<Vec<&StaticDraft>> = vec![Vec::new(); draft.shards.items.len()];
+    if let Given::Valid(list) = &draft.static_mappings {
+        for entry in &list.items {
+            if let Some(index) = owner(entry, draft) {
+                by_shard[index].push(entry);
+            }
+        }
+    }
+    for (entries, shard) in by_shard.iter_mut().zip(&draft.shards.items) {
+        match shard.nat.as_ref().map(|nat| &nat.static_mappings) {
+            Some(Given::Valid(own)) => *entries = own.items.iter().collect(),
+            Some(Given::Mistaken) => entries.clear(),
+            Some(Given::Absent) | None => {}
+        }
+    }
+    by_shard
 }
 
-fn static_mappings_fit(
-    shard: &ShardDraft,
-    nat: &NatDraft,
-    for_all: &Given<List<StaticDraft>>,
-    report: &mut Report,
-) {
+/// The shard that a static mapping for all shards falls to.
+fn owner(entry: &StaticDraft, draft: &Draft) -> Option<usize> {
+    let has_it = |shard: &ShardDraft| shard.nat.as_ref().is_some_and(|nat| entry.is_in(&nat.pool));
+    draft.shards.items.iter().position(has_it)
+}
+
+fn static_mappings_fit(shard: &ShardDraft, entries: &[&StaticDraft], report: &mut Report) {
+    let ShardDraft { inside: side, nat: Some(nat), .. } = shard else { return };
     let mut insides = Taken::new();
     let mut outsides = Taken::new();
-    for entry in static_mappings(nat, for_all) {
+    for entry in entries {
         if let Some(outside) = &entry.outside
             && nat.pool.complete
             && !entry.is_in(&nat.pool)
@@ -299,7 +310,7 @@ fn static_mappings_fit(
             let what = format!("{} is not in the shard's pool", outside.value.addr);
             report.mistake(&outside.place, Wrong::new(what, "an address of the shard's pool"));
         }
-        if let (Some(inside), Some(side)) = (&entry.inside, &shard.inside) {
+        if let (Some(inside), Some(side)) = (&entry.inside, side) {
             subscriber_is_reached(inside, side, report);
         }
         let Some(protocol) = &entry.protocol else { continue };
@@ -340,8 +351,8 @@ fn static_mappings_have_a_shard(draft: &Draft, report: &mut Report) {
         && shards.iter().all(|shard| shard.nat.as_ref().is_some_and(|nat| nat.pool.complete));
     for entry in &list.items {
         let Some(outside) = &entry.outside else { continue };
-        let nats = shards.iter().filter_map(|shard| shard.nat.as_ref());
-        match nats.into_iter().find(|nat| entry.is_in(&nat.pool)) {
+        let nat = owner(entry, draft).and_then(|index| shards[index].nat.as_ref());
+        match nat {
             None if known => {
                 let what = format!("{} is in no shard's pool", outside.value.addr);
                 report.mistake(&outside.place, Wrong::new(what, "an address of a pool"));

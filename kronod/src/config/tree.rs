@@ -153,8 +153,8 @@ impl Builder<'_> {
     /// Begins a mapping or list; `None` if it is too deep, since what follows is no better.
     fn begin(&mut self, open: Open, line: u32) -> Option<()> {
         if self.open.len() == DEPTH_MAX {
-            let what = format!("more than {DEPTH_MAX} levels of nesting");
-            self.refuse_here(line, &what, "fewer");
+            let expected = format!("at most {DEPTH_MAX} levels");
+            self.refuse(line, Wrong::new("mappings and lists are nested too deeply", expected));
             return None;
         }
         let is_key = matches!(self.open.last(), Some(Open::Map { key: None, .. }));
@@ -204,7 +204,7 @@ impl Builder<'_> {
     fn refuse_here(&mut self, line: u32, what: &str, expected: &str) {
         if !self.is_ignored() {
             let place = Place { line, path: self.path() };
-            let what = format!("{what} is more YAML than is taken here");
+            let what = format!("{what} is not supported");
             self.report.mistake(&place, Wrong::new(what, expected));
         }
     }

@@ -2,15 +2,19 @@
 
 use super::draft::{Draft, EalDraft, NeighbourDraft, PortDraft, RouteDraft, ShardDraft, SideDraft};
 use super::nat::{NatDraft, StaticDraft};
-use super::read::{Given, List, Marked};
+use super::read::{Given, Marked};
 use super::sense;
 use super::types::*;
 
 /// The configuration; `None` if any part of it is missing or mistaken.
 pub(super) fn config(draft: Draft) -> Option<Config> {
+    let static_mappings: Vec<Vec<StaticMapping>> = sense::static_mappings(&draft)
+        .into_iter()
+        .map(|entries| entries.into_iter().map(static_mapping).collect())
+        .collect::<Option<_>>()?;
     let ports: Vec<_> = draft.ports.all()?.into_iter().map(port).collect::<Option<_>>()?;
-    let shards = draft.shards.all()?.into_iter();
-    let shards = shards.map(|draft_shard| shard(draft_shard, &ports, &draft.static_mappings));
+    let shards = draft.shards.all()?.into_iter().zip(static_mappings);
+    let shards = shards.map(|(draft, static_mappings)| shard(draft, &ports, static_mappings));
     Some(Config {
         eal: eal(draft.eal?)?,
         shards: shards.collect::<Option<_>>()?,
@@ -44,14 +48,14 @@ fn port(draft: PortDraft) -> Option<PortConfig> {
 fn shard(
     draft: ShardDraft,
     ports: &[PortConfig],
-    for_all: &Given<List<StaticDraft>>,
+    static_mappings: Vec<StaticMapping>,
 ) -> Option<ShardConfig> {
     Some(ShardConfig {
         id: draft.id?.value,
         lcore: draft.lcore?.value,
         inside: side(draft.inside?, ports)?,
         outside: side(draft.outside?, ports)?,
-        nat: nat(draft.nat?, for_all)?,
+        nat: nat(draft.nat?, static_mappings)?,
     })
 }
 
@@ -78,9 +82,10 @@ fn neighbour(draft: NeighbourDraft) -> Option<NeighbourConfig> {
     Some(NeighbourConfig { address: draft.address?.value, mac: draft.mac?.value })
 }
 
-fn nat(draft: NatDraft, for_all: &Given<List<StaticDraft>>) -> Option<NatConfig> {
-    let mappings = sense::static_mappings(&draft, for_all).map(static_mapping);
-    let static_mappings = mappings.collect::<Option<_>>()?;
+fn nat(draft: NatDraft, static_mappings: Vec<StaticMapping>) -> Option<NatConfig> {
+    if let Given::Mistaken = draft.static_mappings {
+        return None;
+    }
     let pool = draft.pool.all()?;
     Some(NatConfig {
         pool: pool.into_iter().map(|prefix| prefix.value).collect(),

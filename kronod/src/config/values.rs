@@ -44,10 +44,17 @@ pub(super) fn choice<T: Copy>(words: &'static [(&'static str, T)]) -> impl Fn(&s
     move |text| {
         let found = words.iter().find(|(word, _)| *word == text);
         found.map(|(_, value)| *value).ok_or_else(|| {
-            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-            let what = format!("{} is not a choice here", shown(text));
-            Wrong::new(what, words.join(" or "))
+            Wrong::new(format!("{} is unknown here", shown(text)), enumeration(words))
         })
+    }
+}
+
+/// `a, b or c`.
+fn enumeration<T>(words: &[(&str, T)]) -> String {
+    let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+    match words.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => words.concat(),
     }
 }
 
@@ -67,23 +74,24 @@ pub(super) fn name(text: &str) -> Parsed<String> {
     Err(Wrong::new(format!("{} is not a name", shown(text)), expected))
 }
 
-/// A size: a number of bytes or of entries, with a binary multiple `K`, `M`, `G` or `T`.
+/// A size: a number of bytes or of entries, with a binary multiple `K`, `M`, `G` or `T`, in
+/// capitals or not.
 pub(super) fn size(range: RangeInclusive<u64>) -> impl Fn(&str) -> Parsed<u64> {
     move |text| {
         let (start, end) = (shown_size(*range.start()), shown_size(*range.end()));
         let wrong = |what: &str| {
-            let expected = format!(
-                "a size from {start} to {end}, such as 1M (K, M, G and T are powers of 1024)"
-            );
+            let expected =
+                format!("a size from {start} to {end} (K, M, G and T are powers of 1024)");
             Wrong::new(format!("{} {what}", shown(text)), expected)
         };
-        let (digits, shift) = match text.bytes().last() {
-            Some(b'K') => (&text[..text.len() - 1], 10),
-            Some(b'M') => (&text[..text.len() - 1], 20),
-            Some(b'G') => (&text[..text.len() - 1], 30),
-            Some(b'T') => (&text[..text.len() - 1], 40),
-            _ => (text, 0),
+        let shift = match text.bytes().last().map(|byte| byte.to_ascii_uppercase()) {
+            Some(b'K') => 10,
+            Some(b'M') => 20,
+            Some(b'G') => 30,
+            Some(b'T') => 40,
+            _ => 0,
         };
+        let digits = if shift == 0 { text } else { &text[..text.len() - 1] };
         if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(wrong("is not a size"));
         }
@@ -263,7 +271,7 @@ pub(super) fn mac(text: &str) -> Parsed<Mac> {
     let mac: Mac = text.parse().map_err(|()| wrong("is not an Ethernet address"))?;
     match mac {
         _ if mac.is_group() => Err(wrong("is a group's address")),
-        _ if mac == Mac::default() => Err(wrong("is nobody's address")),
+        _ if mac == Mac::default() => Err(wrong("is the null address")),
         _ => Ok(mac),
     }
 }
@@ -398,7 +406,8 @@ pub(super) fn eal_argument(text: &str) -> Parsed<String> {
     ];
     let word = text.split('=').next().unwrap_or(text);
     if let Some((_, instead)) = OWN.iter().find(|(own, _)| *own == word) {
-        return Err(Wrong::new(format!("{} is not to be given here", shown(text)), *instead));
+        let what = format!("{} is krono's own to give", shown(text));
+        return Err(Wrong::new(what, format!("{instead} instead")));
     }
     if text.is_empty() || text.contains('\0') {
         let what = format!("{} is not an argument", shown(text));

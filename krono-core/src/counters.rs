@@ -175,13 +175,13 @@ impl Counters {
 
     /// A received frame was dropped.
     #[inline]
-    pub fn drop(&self, reason: DropReason) {
-        self.drop_many(reason, 1);
+    pub fn dropped(&self, reason: DropReason) {
+        self.dropped_many(reason, 1);
     }
 
     /// `n` received frames were dropped.
     #[inline]
-    pub fn drop_many(&self, reason: DropReason, n: u64) {
+    pub fn dropped_many(&self, reason: DropReason, n: u64) {
         bump(&self.drops[reason as usize], n);
     }
 
@@ -325,7 +325,7 @@ mod tests {
             counters.add(*counter, 1 + index as u64);
         }
         for (index, reason) in DropReason::ALL.iter().enumerate() {
-            counters.drop_many(*reason, 100 + index as u64);
+            counters.dropped_many(*reason, 100 + index as u64);
         }
         counters.received(Side::Inside, 3, 300);
         counters.received(Side::Outside, 5, 500);
@@ -369,7 +369,7 @@ mod tests {
             &|| counters.add(Counter::Sent, 1),
             &|| counters.add(Counter::Consumed, 1),
             &|| counters.add(Counter::Held, 1),
-            &|| counters.drop(DropReason::TxFull),
+            &|| counters.dropped(DropReason::TxFull),
         ];
         for fate in fates {
             assert!(!counters.snapshot().is_balanced());
@@ -378,7 +378,7 @@ mod tests {
         assert!(counters.snapshot().is_balanced());
         counters.sub(Counter::Held, 1);
         assert!(!counters.snapshot().is_balanced());
-        counters.drop(DropReason::NeighbourUnreachable);
+        counters.dropped(DropReason::NeighbourUnreachable);
         assert!(counters.snapshot().is_balanced());
         // What the shard makes itself is no part of it.
         counters.add(Counter::Originated, 5);
@@ -401,7 +401,7 @@ mod tests {
                 for _ in 0..BURSTS {
                     counters.received(Side::Inside, 2, 128);
                     counters.add(Counter::Sent, 1);
-                    counters.drop(DropReason::Filtered);
+                    counters.dropped(DropReason::Filtered);
                 }
                 done.store(true, std::sync::atomic::Ordering::Release);
             });

@@ -1,0 +1,154 @@
+//! A shard without packets: a thread that counts bursts of made-up frames and runs a mailbox.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use krono_core::counters::{Counter, CounterSnapshot, Counters};
+use krono_core::drop::DropReason;
+use krono_core::packet::{Endpoint, Protocol, Side};
+use kronod::mailbox::{
+    LookupQuery, Mailbox, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardHandle,
+    ShardView, mailbox,
+};
+
+/// The asking side of a fake shard, which ends when this is dropped.
+pub(crate) struct Fake {
+    pub(crate) handle: Arc<ShardHandle>,
+    pub(crate) counters: Arc<Counters>,
+    hung: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Fake {
+    /// A shard with these records, which counts a burst whenever it looks into its mailbox.
+    pub(crate) fn start(records: Vec<Option<SessionRow>>) -> Fake {
+        let (handle, mailbox) = mailbox();
+        let (counters, hung) = (Arc::new(Counters::new()), Arc::new(AtomicBool::new(false)));
+        let view = View { counters: counters.clone(), records };
+        let is_hung = hung.clone();
+        let thread = Some(thread::spawn(move || work(view, mailbox, &is_hung)));
+        Fake { handle: Arc::new(handle), counters, hung, thread }
+    }
+
+    /// Makes it stop working, or go on.
+    pub(crate) fn hang(&self, hung: bool) {
+        self.hung.store(hung, Ordering::SeqCst);
+        thread::sleep(Duration::from_millis(20));
+    }
+
+    /// Ends it and waits for that.
+    pub(crate) fn end(&mut self) {
+        self.handle.stop();
+        if let Some(thread) = self.thread.take() {
+            thread.join().expect("the fake shard does not panic");
+        }
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.hung.store(false, Ordering::SeqCst);
+        self.end();
+    }
+}
+
+fn work(mut view: View, mut mailbox: Mailbox, hung: &AtomicBool) {
+    let mut round = 0usize;
+    while !mailbox.is_stopped() {
+        if hung.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(1));
+            continue;
+        }
+        round += 1;
+        view.burst(round);
+        if let Some(mut letter) = mailbox.take() {
+            letter.answer(&mut view);
+            mailbox.give_back(letter);
+        }
+        thread::yield_now();
+    }
+}
+
+struct View {
+    counters: Arc<Counters>,
+    records: Vec<Option<SessionRow>>,
+}
+
+impl View {
+    fn burst(&self, round: usize) {
+        let counters = &self.counters;
+        let size = 1 + round % 64;
+        counters.add(Counter::Polls, 1);
+        counters.received(Side::BOTH[round % 2], size, 100 * size as u64);
+        for frame in 0..size {
+            match frame % 4 {
+                0 => counters.dropped(DropReason::ALL[(round + frame) % DropReason::COUNT]),
+                1 => counters.add(Counter::Consumed, 1),
+                _ => counters.add(Counter::Sent, 1),
+            }
+        }
+        counters.worked(50 * size as u64);
+    }
+}
+
+impl ShardView for View {
+    fn counters(&self) -> CounterSnapshot {
+        self.counters.snapshot()
+    }
+
+    fn sessions(&self, page: &mut SessionsPage) {
+        let start = page.cursor as usize;
+        let end = (start + RECORDS_PER_PAGE as usize).min(self.records.len());
+        for (index, row) in self.records.iter().enumerate().take(end).skip(start) {
+            if let Some(row) = row
+                && !page.offer(*row)
+            {
+                page.next = Some(index as u32);
+                return;
+            }
+        }
+        page.next = (end < self.records.len()).then_some(end as u32);
+    }
+
+    fn lookup(&self, query: &mut LookupQuery) {
+        for protocol in query.protocols() {
+            let mut rows = self.records.iter().flatten();
+            let owner = rows.find(|row| row.protocol == protocol && row.outside == query.outside);
+            query.owners[protocol as usize] = owner.map(|row| row.inside);
+        }
+    }
+
+    fn reload(&mut self, reload: &mut Reload) {
+        reload.outcome = Err(DropReason::SessionsFull);
+    }
+}
+
+/// `count` sessions, every third record free, with ports that count up.
+pub(crate) fn records(count: u16) -> Vec<Option<SessionRow>> {
+    let mut records = Vec::new();
+    for number in 0..count {
+        if number % 2 == 0 {
+            records.push(None);
+        }
+        records.push(Some(row(number)));
+    }
+    records
+}
+
+/// The session of this number.
+pub(crate) fn row(number: u16) -> SessionRow {
+    let is_tcp = number % 4 == 0;
+    let is_static = number % 100 == 99;
+    SessionRow {
+        protocol: if is_tcp { Protocol::Tcp } else { Protocol::Udp },
+        inside: Endpoint::new(Ipv4Addr::new(10, 0, 0, (number % 200) as u8), 1000 + number),
+        outside: Endpoint::new(Ipv4Addr::new(198, 51, 100, 1), 2000 + number),
+        remote: (!is_static).then_some(Endpoint::new(Ipv4Addr::new(203, 0, 113, 5), 443)),
+        state: if is_tcp { "established" } else { "open" },
+        expires_in_ms: (!is_static).then_some(1000 * u64::from(number)),
+        is_static,
+    }
+}

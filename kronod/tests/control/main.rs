@@ -1,0 +1,4 @@
+//! What people may ask of a running kronod, with shards that are made up.
+
+mod fake;
+mod mailboxes;

@@ -44,7 +44,8 @@ impl Router {
             return Err(DropReason::Land.into());
         }
         // Before the time to live: 5.3.1 forbids to check that of a packet for the router.
-        if Side::BOTH.into_iter().any(|side| self.address(side) == meta.to) {
+        let [inside, outside] = &self.interfaces;
+        if meta.to == inside.address.addr() || meta.to == outside.address.addr() {
             return Ok(Admitted::Local);
         }
         self.check_destination(meta.to)?;
@@ -79,8 +80,9 @@ impl Router {
     /// onto a connected network are not forwarded), RFC 3927, 2.7 (link-local).
     #[inline]
     fn check_destination(&self, to: Ipv4Addr) -> Result<(), DropReason> {
-        let directed = || Side::BOTH.into_iter().any(|side| self.interface(side).is_broadcast(to));
-        if to.is_multicast() || to.is_broadcast() || directed() {
+        let [inside, outside] = &self.interfaces;
+        let directed = inside.is_broadcast(to) || outside.is_broadcast(to);
+        if to.is_multicast() || to.is_broadcast() || directed {
             return Err(DropReason::MulticastUnsupported);
         }
         if is_this_network(to) || to.is_loopback() || to.is_link_local() || is_group_or_reserved(to)

@@ -130,8 +130,8 @@ struct Interface {
     mac: Mac,
     address: Ipv4Net,
     /// The connected network's first and last address: the broadcasts of 4.2BSD and of today (RFC
-    /// 1812, 4.2.3.1). Links of two addresses have neither (RFC 3021).
-    broadcasts: Option<[Ipv4Addr; 2]>,
+    /// 1812, 4.2.3.1). A link of two addresses has but the limited broadcast (RFC 3021).
+    broadcasts: [Ipv4Addr; 2],
     vlan: Option<u16>,
     mtu: u16,
     routes: Prefixes<NextHop>,
@@ -317,8 +317,10 @@ impl Interface {
         Interface {
             mac: config.mac,
             address: config.address,
-            broadcasts: (config.address.prefix_len() <= 30)
-                .then(|| [config.address.network(), config.address.broadcast()]),
+            broadcasts: match config.address.prefix_len() {
+                31.. => [Ipv4Addr::BROADCAST; 2],
+                _ => [config.address.network(), config.address.broadcast()],
+            },
             vlan: config.vlan,
             mtu: config.mtu,
             routes: Prefixes::new([connected].into_iter().chain(routes)),
@@ -329,7 +331,7 @@ impl Interface {
     /// Whether `addr` stands for all stations of the connected network.
     #[inline]
     fn is_broadcast(&self, addr: Ipv4Addr) -> bool {
-        self.broadcasts.is_some_and(|broadcasts| broadcasts.contains(&addr))
+        self.broadcasts.contains(&addr)
     }
 }
 

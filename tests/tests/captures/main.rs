@@ -5,6 +5,8 @@
 //! see every packet.
 #![forbid(unsafe_code)]
 
+mod in_process;
+
 use std::collections::{BTreeMap, HashMap};
 use std::env;
 use std::path::{Path, PathBuf};
@@ -18,9 +20,14 @@ use krono_tests::capture::plan::{Plan, Planned, Side};
 use krono_tests::capture::replay::{self, Matched, PublicEndpoints};
 use krono_tests::daemon::{Kronod, ShardStats};
 
+use in_process::Fate;
+
 /// The shard's own MACs, and its neighbours', on either side.
 const SHARD: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 const NEIGHBOUR: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 1], [2, 0, 0, 0, 1, 2]];
+
+/// The largest IP packet, bytes: some captures hold what the hardware was yet to cut.
+const MTU: u16 = 9000;
 
 /// A public endpoint that no mapping has, since its port is below those that are given out.
 const NOWHERE: Endpoint = (std::net::Ipv4Addr::new(198, 51, 100, 0), 1);
@@ -51,8 +58,8 @@ fn replay(dir: &Path) -> Result<ShardStats> {
     let text = format!(
         "eal: {{ memory: 256M, hugepages: off, lcores: \"0@0\", idle: yield }}
 ports:
-  - {{ name: access, device: \"net_pcap0,rx_pcap={dir}/inside.pcap,tx_pcap={dir}/to-inside.pcap\", mtu: 9000 }}
-  - {{ name: core, device: \"net_pcap1,rx_pcap={dir}/outside.pcap,tx_pcap={dir}/to-outside.pcap\", mtu: 9000 }}
+  - {{ name: access, device: \"net_pcap0,rx_pcap={dir}/inside.pcap,tx_pcap={dir}/to-inside.pcap\", mtu: {MTU} }}
+  - {{ name: core, device: \"net_pcap1,rx_pcap={dir}/outside.pcap,tx_pcap={dir}/to-outside.pcap\", mtu: {MTU} }}
 shards:
   - id: 0
     lcore: 0
@@ -124,13 +131,43 @@ fn every_packet_of_every_capture_is_accounted_for() -> Result<()> {
     Ok(())
 }
 
+/// The captures as one plan.
+fn plan(files: &[PathBuf]) -> Result<Plan> {
+    let mut plan = Plan::default();
+    for path in files {
+        plan.add(&file::read(path)?);
+    }
+    Ok(plan)
+}
+
+#[test]
+fn every_packet_that_does_not_come_out_has_a_named_reason() -> Result<()> {
+    let Some(files) = captures()? else { return Ok(()) };
+    let plan = plan(&files)?;
+    let fates = in_process::rehearse(&plan.packets)?;
+    let mut reasons: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let (mut due, mut out) = (0, 0);
+    for (planned, fate) in plan.packets.iter().zip(&fates) {
+        let excuse = planned.excuse.map_or("must come out", |excuse| excuse.name());
+        due += usize::from(planned.excuse.is_none());
+        match fate {
+            Fate::Sent => out += usize::from(planned.excuse.is_none()),
+            Fate::Dropped(reason) => *reasons.entry((excuse, reason.name())).or_default() += 1,
+        }
+    }
+    println!("{due} packets must come out, {out} did; the others, and those that need not:");
+    for ((excuse, reason), count) in reasons {
+        println!("{count:>8}   {excuse}: {reason}");
+    }
+    let share = out as f64 / due as f64;
+    ensure!(share >= SHARE_MIN, "only {:.2} % came out", share * 100.0);
+    Ok(())
+}
+
 #[test]
 fn flows_of_every_capture_pass_the_nat() -> Result<()> {
     let Some(files) = captures()? else { return Ok(()) };
-    let mut plan = Plan::default();
-    for path in &files {
-        plan.add(&file::read(path)?);
-    }
+    let plan = plan(&files)?;
     let dir = tempfile::tempdir()?;
     let (outcome, rounds) = replay_until_stable(&plan.packets, dir.path())?;
     println!("the public endpoints were known after {rounds} runs");

@@ -26,7 +26,8 @@ impl fmt::Display for PortId {
 /// How a port is to be opened.
 #[derive(Clone, Debug)]
 pub struct PortConfig {
-    /// How many receive queues.
+    /// How many receive queues. Which frames reach which is the device's business: none is told
+    /// to spread them (RSS), since a shard's frames must reach that shard.
     pub rx_queues: u16,
     /// How many transmit queues.
     pub tx_queues: u16,
@@ -78,7 +79,7 @@ pub struct PortStats {
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// The device is not there, or its driver will not have it.
-    #[error("device {device} cannot be opened: {reason}")]
+    #[error("device {device} cannot be opened: {reason}{}", permission_hint(device))]
     Attach {
         /// The device as it was asked for.
         device: String,
@@ -258,6 +259,16 @@ fn attach(device: &str) -> Result<PortId, PortError> {
     // SAFETY: the EAL is up, and copies the string.
     explained(|| unsafe { dpdk_sys::rte_dev_probe(arguments.as_ptr()) }).map_err(failed)?;
     port_by_name(&name).ok_or_else(|| failed("its driver made no port".into()))
+}
+
+/// Drivers of network interfaces do not say that it was a permission which they lacked.
+fn permission_hint(device: &str) -> &'static str {
+    // SAFETY: asks for a number.
+    let is_root = unsafe { libc::geteuid() } == 0;
+    match device.contains("iface=") && !is_root {
+        true => " (network interfaces take root, or CAP_NET_RAW and CAP_NET_ADMIN)",
+        false => "",
+    }
 }
 
 fn port_by_name(name: &CString) -> Option<PortId> {

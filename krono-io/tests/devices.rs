@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::os::unix::fs::MetadataExt;
+
 use krono_io::{Eal, EalError, Port, PortConfig, PortError};
 
 #[test]
@@ -17,6 +19,7 @@ fn what_cannot_be_opened_is_named() {
     let again = Eal::start(&common::config()).err().unwrap();
     assert!(matches!(again, EalError::AlreadyStarted), "{again}");
 
+    let root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
     let missing = [
         ("net_af_packet0,iface=krono-none", "krono-none"),
         ("net_nonsense0", "net_nonsense0"),
@@ -30,6 +33,7 @@ fn what_cannot_be_opened_is_named() {
         let text = error.to_string();
         println!("{text}");
         assert!(text.contains(device) && text.contains(part), "{text}");
+        assert_eq!(text.contains("CAP_NET_RAW"), !root && device.contains("iface="), "{text}");
     }
     let error = open(missing_pci, &plain).err().unwrap();
     assert!(error.to_string().contains("0000:ff:1f.7: no such port"), "{error}");

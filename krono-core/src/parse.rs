@@ -40,20 +40,18 @@ type Parsed = Result<(PacketMeta, Layout), DropReason>;
 #[inline]
 pub fn parse(bytes: &[u8], wire_len: u32) -> Parsed {
     let frame = Layer::new(bytes, wire_len);
-    let link: &[u8; 14] = frame.header(DropReason::FrameTooShort)?;
-    let mut layout = Layout { l3: 14, vlan: Layout::UNTAGGED, ..Layout::default() };
-    let mut ether_type = u16_at(link, 12);
+    let header: &[u8; 14] = frame.header(DropReason::FrameTooShort)?;
+    let mut link = Link { to: Mac(bytes_at(header, 0)), vlan: Layout::UNTAGGED, len: 14 };
+    let mut ether_type = u16_at(header, 12);
     if ether_type == ETHERTYPE_VLAN {
         let tagged: &[u8; 18] = frame.header(DropReason::FrameTooShort)?;
-        layout.l3 = 18;
-        layout.vlan = u16_at(tagged, 14) & 0x0fff;
+        link = Link { vlan: u16_at(tagged, 14) & 0x0fff, len: 18, ..link };
         ether_type = u16_at(tagged, 16);
     }
-    let meta = PacketMeta { link_to: Mac(bytes_at(link, 0)), ..PacketMeta::default() };
-    let packet = frame.behind(usize::from(layout.l3));
+    let packet = frame.behind(usize::from(link.len));
     match ether_type {
-        ETHERTYPE_IPV4 => parse_ipv4(packet, layout, meta),
-        ETHERTYPE_ARP => parse_arp(packet, layout, meta),
+        ETHERTYPE_IPV4 => parse_ipv4(packet, link),
+        ETHERTYPE_ARP => parse_arp(packet, link),
         ETHERTYPE_IPV6 => Err(DropReason::Ipv6Unsupported),
         _ => Err(DropReason::EtherTypeUnsupported),
     }
@@ -69,8 +67,17 @@ pub fn vlan_of(bytes: &[u8]) -> u16 {
     }
 }
 
+/// What is known from the link header.
+#[derive(Clone, Copy)]
+struct Link {
+    to: Mac,
+    vlan: u16,
+    len: u16,
+}
+
 /// RFC 826, and RFC 1812, 3.3.2: a group address is no sender's.
-fn parse_arp(packet: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
+#[cold]
+fn parse_arp(packet: Layer<'_>, link: Link) -> Parsed {
     let arp: &[u8; 28] = packet.header(DropReason::FrameTooShort)?;
     let kind = match (bytes_at(arp, 0), u16_at(arp, 6)) {
         (ARP_ETHERNET_IPV4, ARP_REQUEST) => Kind::ArpRequest,
@@ -81,13 +88,21 @@ fn parse_arp(packet: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
     if sender.is_group() || sender == Mac::default() {
         return Err(DropReason::ArpMalformed);
     }
-    let end = layout.l3 + arp.len() as u16;
-    let meta = PacketMeta { kind, from: addr_at(arp, 14), to: addr_at(arp, 24), ..meta };
-    Ok((meta, Layout { l4: end, end, ..layout }))
+    let meta = PacketMeta {
+        kind,
+        from: addr_at(arp, 14),
+        to: addr_at(arp, 24),
+        link_to: link.to,
+        ..PacketMeta::default()
+    };
+    let end = link.len + arp.len() as u16;
+    Ok((meta, Layout { l3: link.len, l4: end, end, vlan: link.vlan, ..Layout::default() }))
 }
 
 #[inline]
-fn parse_ipv4(packet: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
+fn parse_ipv4(packet: Layer<'_>, link: Link) -> Parsed {
+    const DONT_FRAGMENT: u16 = 0x4000;
+    const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
     let (header, header_len) = parse_ip_header(packet)?;
     let ip_len = u16_at(header, 2);
     let total_len = usize::from(ip_len);
@@ -95,30 +110,81 @@ fn parse_ipv4(packet: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
         return Err(DropReason::IpTotalLenBad);
     }
     let fragment = u16_at(header, 6);
-    const DONT_FRAGMENT: u16 = 0x4000;
-    const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
     if fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
         return Err(DropReason::Fragment);
     }
     let packet = packet.truncated(total_len);
-    let meta = PacketMeta {
-        from: addr_at(header, 12),
-        to: addr_at(header, 16),
-        ip_len,
+    let payload = packet.behind(header_len);
+    let (from, to) = (addr_at(header, 12), addr_at(header, 16));
+    let ip = Ip {
+        link,
+        from,
+        to,
+        len: ip_len,
         ttl: header[8],
         dont_fragment: fragment & DONT_FRAGMENT != 0,
-        ..meta
+        l4: link.len + header_len as u16,
+        end: link.len + packet.bytes.len() as u16,
     };
-    let l4 = layout.l3 + header_len as u16;
-    let end = layout.l3 + packet.bytes.len() as u16;
-    let layout = Layout { l4, end, ..layout };
-    let payload = packet.behind(header_len);
     match header[9] {
-        IP_UDP => Ok((parse_udp(payload, meta)?, layout)),
-        IP_TCP => Ok((parse_tcp(payload, meta)?, layout)),
-        IP_ICMP => parse_icmp(payload, layout, meta),
+        IP_UDP => Ok(ip.with(parse_udp(payload, from, to)?)),
+        IP_TCP => Ok(ip.with(parse_tcp(payload, from, to)?)),
+        IP_ICMP => Ok(ip.with(parse_icmp(payload, from, to)?)),
         _ => Err(DropReason::ProtocolUnsupported),
     }
+}
+
+/// What is known from the link header and the IP header.
+struct Ip {
+    link: Link,
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+    len: u16,
+    ttl: u8,
+    dont_fragment: bool,
+    l4: u16,
+    end: u16,
+}
+
+impl Ip {
+    /// Puts together all that is known. Inlined for each transport, so that the values need not
+    /// meet in memory first.
+    #[inline(always)]
+    fn with(&self, flow: Flow) -> (PacketMeta, Layout) {
+        let Ip { link, from, to, l4, end, .. } = *self;
+        let meta = PacketMeta {
+            src: flow.src,
+            dst: flow.dst,
+            from,
+            to,
+            tcp: flow.tcp,
+            ip_len: self.len,
+            kind: flow.kind,
+            protocol: flow.protocol,
+            ttl: self.ttl,
+            dont_fragment: self.dont_fragment,
+            icmp_type: flow.icmp_type,
+            link_to: link.to,
+        };
+        let (quoted_l3, quoted_l4) = match flow.quoted_header_len {
+            0 => (0, 0),
+            len => (l4 + ICMP_HEADER_LEN, l4 + ICMP_HEADER_LEN + len),
+        };
+        (meta, Layout { l3: link.len, l4, end, quoted_l3, quoted_l4, vlan: link.vlan })
+    }
+}
+
+/// What is known from the transport header.
+#[derive(Clone, Copy)]
+struct Flow {
+    src: Endpoint,
+    dst: Endpoint,
+    tcp: TcpMeta,
+    kind: Kind,
+    protocol: Protocol,
+    icmp_type: u8,
+    /// The length of the IP header that an ICMP error quotes, 0 in other packets.
+    quoted_header_len: u16,
 }
 
 /// The fixed part of an IP header and the length of the whole header, which is right in itself:
@@ -138,8 +204,7 @@ fn parse_ip_header(packet: Layer<'_>) -> Result<(&[u8; IP_HEADER_MIN], usize), D
         check_sum(sum, DropReason::IpChecksumBad)?;
     } else {
         let options = packet.behind(IP_HEADER_MIN).prefix(header_len - IP_HEADER_MIN)?;
-        check_sum(sum.add_bytes(options), DropReason::IpChecksumBad)?;
-        check_ip_options(options)?;
+        check_ip_options(options, sum)?;
     }
     Ok((header, header_len))
 }
@@ -150,10 +215,12 @@ fn check_sum(sum: Sum, otherwise: DropReason) -> Result<(), DropReason> {
 }
 
 /// RFC 791, 3.1. Source routes are refused (RFC 7126, 4.3.5 and 4.4.5); other options are carried.
+/// `sum` is that of the header before them.
 #[cold]
-fn check_ip_options(options: &[u8]) -> Result<(), DropReason> {
+fn check_ip_options(options: &[u8], sum: Sum) -> Result<(), DropReason> {
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
+    check_sum(sum.add_bytes(options), DropReason::IpChecksumBad)?;
     for option in Options(options) {
         let (kind, _) = option.ok_or(DropReason::IpOptionsBad)?;
         if matches!(kind, LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE) {
@@ -165,22 +232,30 @@ fn check_ip_options(options: &[u8]) -> Result<(), DropReason> {
 
 /// RFC 768. The length may leave bytes of the packet unused, but not ask for more.
 #[inline]
-fn parse_udp(datagram: Layer<'_>, meta: PacketMeta) -> Result<PacketMeta, DropReason> {
+fn parse_udp(datagram: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Flow, DropReason> {
     let header: &[u8; 8] = datagram.header(DropReason::UdpLenBad)?;
-    let meta = with_ports(header, PacketMeta { kind: Kind::Udp, protocol: Protocol::Udp, ..meta })?;
+    let (src, dst) = port_endpoints(header, from, to)?;
     let len = usize::from(u16_at(header, 4));
     if len < header.len() || len > datagram.len {
         return Err(DropReason::UdpLenBad);
     }
-    Ok(meta)
+    Ok(Flow {
+        src,
+        dst,
+        tcp: TcpMeta::default(),
+        kind: Kind::Udp,
+        protocol: Protocol::Udp,
+        icmp_type: 0,
+        quoted_header_len: 0,
+    })
 }
 
 /// RFC 9293, 3.1. Options are read in a SYN only, the one place for a window scale.
 #[inline]
-fn parse_tcp(segment: Layer<'_>, meta: PacketMeta) -> Result<PacketMeta, DropReason> {
+fn parse_tcp(segment: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Flow, DropReason> {
     const HEADER_MIN: usize = 20;
     let header: &[u8; HEADER_MIN] = segment.header(DropReason::TcpHeaderBad)?;
-    let meta = with_ports(header, PacketMeta { kind: Kind::Tcp, protocol: Protocol::Tcp, ..meta })?;
+    let (src, dst) = port_endpoints(header, from, to)?;
     let header_len = usize::from(header[12] >> 4) * 4;
     if header_len < HEADER_MIN || header_len > segment.len {
         return Err(DropReason::TcpHeaderBad);
@@ -199,10 +274,12 @@ fn parse_tcp(segment: Layer<'_>, meta: PacketMeta) -> Result<PacketMeta, DropRea
         flags,
         window_scale: if syn { window_scale(options)? } else { TcpMeta::NO_SCALE },
     };
-    Ok(PacketMeta { tcp, ..meta })
+    let (kind, protocol) = (Kind::Tcp, Protocol::Tcp);
+    Ok(Flow { src, dst, tcp, kind, protocol, icmp_type: 0, quoted_header_len: 0 })
 }
 
 /// The shift count of a window scale option; one above 14 counts as 14 (RFC 7323, 2.3).
+#[inline(never)]
 fn window_scale(options: &[u8]) -> Result<u8, DropReason> {
     const WINDOW_SCALE: u8 = 3;
     let mut scale = TcpMeta::NO_SCALE;
@@ -217,34 +294,37 @@ fn window_scale(options: &[u8]) -> Result<u8, DropReason> {
 }
 
 #[inline]
-fn with_ports(header: &[u8], meta: PacketMeta) -> Result<PacketMeta, DropReason> {
+fn port_endpoints(
+    header: &[u8],
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+) -> Result<(Endpoint, Endpoint), DropReason> {
     let (sport, dport) = (u16_at(header, 0), u16_at(header, 2));
     if sport == 0 || dport == 0 {
         return Err(DropReason::PortZero);
     }
-    let (src, dst) = (Endpoint::new(meta.from, sport), Endpoint::new(meta.to, dport));
-    Ok(PacketMeta { src, dst, ..meta })
+    Ok((Endpoint::new(from, sport), Endpoint::new(to, dport)))
 }
 
 /// RFC 792. Types that are neither queries nor errors about a flow, redirect (5) and source
 /// quench (4) among them, are refused (RFC 5508, REQ-10 and REQ-11).
-fn parse_icmp(message: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
+#[inline(never)]
+fn parse_icmp(message: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Flow, DropReason> {
     let header: &[u8; 8] = message.header(DropReason::IcmpHeaderBad)?;
-    let meta = PacketMeta { protocol: Protocol::Icmp, icmp_type: header[0], ..meta };
-    let Some(kind) = icmp_kind(header[0]) else {
-        return Err(DropReason::IcmpTypeUnsupported);
-    };
+    let icmp_type = header[0];
+    let kind = icmp_kind(icmp_type).ok_or(DropReason::IcmpTypeUnsupported)?;
     if kind == Kind::IcmpError {
-        return parse_icmp_error(message, layout, meta);
+        return parse_icmp_error(message, icmp_type);
     }
-    if matches!(header[0], ICMP_TIMESTAMP | ICMP_TIMESTAMP_REPLY) {
+    if matches!(icmp_type, ICMP_TIMESTAMP | ICMP_TIMESTAMP_REPLY) {
         message.header::<20>(DropReason::IcmpHeaderBad)?;
     }
-    let (sport, dport) = identifier_as_ports(kind, header);
-    let (src, dst) = (Endpoint::new(meta.from, sport), Endpoint::new(meta.to, dport));
-    Ok((PacketMeta { src, dst, kind, ..meta }, layout))
+    let (src, dst) = query_endpoints(kind, header, from, to);
+    let (tcp, protocol) = (TcpMeta::default(), Protocol::Icmp);
+    Ok(Flow { src, dst, tcp, kind, protocol, icmp_type, quoted_header_len: 0 })
 }
 
+const ICMP_HEADER_LEN: u16 = 8;
 pub(crate) const ICMP_ECHO: u8 = 8;
 const ICMP_TIMESTAMP: u8 = 13;
 const ICMP_TIMESTAMP_REPLY: u8 = 14;
@@ -261,45 +341,54 @@ pub(crate) fn icmp_kind(icmp_type: u8) -> Option<Kind> {
 }
 
 /// A query's identifier belongs to the end that asks.
-fn identifier_as_ports(kind: Kind, header: &[u8; 8]) -> (u16, u16) {
+fn query_endpoints(
+    kind: Kind,
+    header: &[u8; 8],
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+) -> (Endpoint, Endpoint) {
     let identifier = u16_at(header, 4);
-    if kind == Kind::IcmpRequest { (identifier, 0) } else { (0, identifier) }
+    let (sport, dport) = if kind == Kind::IcmpRequest { (identifier, 0) } else { (0, identifier) };
+    (Endpoint::new(from, sport), Endpoint::new(to, dport))
 }
 
 /// RFC 5508, REQ-3. The quoted packet is the flow's, seen from its other end; it may be cut
 /// short behind 8 bytes of transport header (RFC 792), and extensions may follow (RFC 4884).
 /// Its transport checksum is not looked at (REQ-3 c).
 #[cold]
-fn parse_icmp_error(message: Layer<'_>, layout: Layout, meta: PacketMeta) -> Parsed {
+fn parse_icmp_error(message: Layer<'_>, icmp_type: u8) -> Result<Flow, DropReason> {
+    const FRAGMENT_OFFSET: u16 = 0x1fff;
     let bytes = message.prefix(message.len)?;
     check_sum(Sum::default().add_bytes(bytes), DropReason::IcmpChecksumBad)?;
-    let quote = message.behind(8);
+    let quote = message.behind(usize::from(ICMP_HEADER_LEN));
     let (header, header_len) = parse_ip_header(quote).map_err(|_| DropReason::QuotedHeaderBad)?;
-    if u16_at(header, 6) & 0x1fff != 0 {
+    if u16_at(header, 6) & FRAGMENT_OFFSET != 0 {
         return Err(DropReason::QuotedHeaderBad);
     }
     let transport: &[u8; 8] = quote
         .truncated(usize::from(u16_at(header, 2)))
         .behind(header_len)
         .header(DropReason::QuotedHeaderBad)?;
-    let quoted_ports = (u16_at(transport, 0), u16_at(transport, 2));
-    let (protocol, (sport, dport)) = match (header[9], icmp_kind(transport[0])) {
-        (IP_UDP, _) => (Protocol::Udp, quoted_ports),
-        (IP_TCP, _) => (Protocol::Tcp, quoted_ports),
+    let (from, to) = (addr_at(header, 12), addr_at(header, 16));
+    let ports =
+        (Endpoint::new(from, u16_at(transport, 0)), Endpoint::new(to, u16_at(transport, 2)));
+    let (protocol, (quoted_src, quoted_dst)) = match (header[9], icmp_kind(transport[0])) {
+        (IP_UDP, _) => (Protocol::Udp, ports),
+        (IP_TCP, _) => (Protocol::Tcp, ports),
         (IP_ICMP, Some(kind @ (Kind::IcmpRequest | Kind::IcmpReply))) => {
-            (Protocol::Icmp, identifier_as_ports(kind, transport))
+            (Protocol::Icmp, query_endpoints(kind, transport, from, to))
         }
         _ => return Err(DropReason::QuotedProtocolUnsupported),
     };
-    let meta = PacketMeta {
-        src: Endpoint::new(addr_at(header, 16), dport),
-        dst: Endpoint::new(addr_at(header, 12), sport),
+    Ok(Flow {
+        src: quoted_dst,
+        dst: quoted_src,
+        tcp: TcpMeta::default(),
         kind: Kind::IcmpError,
         protocol,
-        ..meta
-    };
-    let quoted_l3 = layout.l4 + 8;
-    Ok((meta, Layout { quoted_l3, quoted_l4: quoted_l3 + header_len as u16, ..layout }))
+        icmp_type,
+        quoted_header_len: header_len as u16,
+    })
 }
 
 /// A protocol layer's bytes: those in the first segment, and how many there are in all.

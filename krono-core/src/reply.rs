@@ -20,6 +20,8 @@ const TTL: u8 = 64;
 /// The longest ICMP error, bytes of the whole IP packet (RFC 1812, 4.3.2.3).
 const ICMP_ERROR_MAX: u16 = 576;
 
+const ECHO_REPLY: u8 = 0;
+
 const IP_HEADER_LEN: u16 = 20;
 const ICMP_HEADER_LEN: u16 = 8;
 
@@ -92,17 +94,19 @@ pub fn echo_reply(frame: &mut Frame<'_>, layout: &Layout) -> Option<u16> {
         frame.bytes_mut()[layout.l3.into()..].split_at_mut(usize::from(layout.l4 - layout.l3));
     let (source, destination) = ip[12..20].split_at_mut(4);
     source.swap_with_slice(destination);
-    let hops = Sum::default().add_u16(u16::from(ip[8]) << 8);
+    put_u16(ip, 10, checksum::update(u16_at(ip, 10), gain_of_first_byte(ip[8], TTL)));
     ip[8] = TTL;
-    let gain = checksum::delta(hops, Sum::default().add_u16(u16::from(TTL) << 8));
-    put_u16(ip, 10, checksum::update(u16_at(ip, 10), gain));
-
-    let request = Sum::default().add_u16(u16::from(icmp[0]) << 8);
-    icmp[0] = 0;
-    let updated = checksum::update(u16_at(icmp, 2), checksum::delta(request, Sum::default()));
-    // An echo reply may be all zeros.
+    let updated = checksum::update(u16_at(icmp, 2), gain_of_first_byte(icmp[0], ECHO_REPLY));
+    // The reply may be all zeros.
     put_u16(icmp, 2, checksum::nonzero(updated));
+    icmp[0] = ECHO_REPLY;
     Some(layout.l3)
+}
+
+/// What a sum gains when the first byte of a word is replaced.
+fn gain_of_first_byte(old: u8, new: u8) -> Sum {
+    let word = |byte: u8| Sum::default().add_u16(u16::from(byte) << 8);
+    Sum::default().add_u16(checksum::delta(word(old), word(new)))
 }
 
 /// Makes of an ARP request its reply: the asked address is at `mac` (RFC 826).

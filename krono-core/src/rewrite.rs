@@ -27,83 +27,65 @@ pub fn apply(
     source: Option<&Translation>,
     destination: Option<&Translation>,
 ) {
-    let mut ends =
-        Ends { source: source.map(End::outside_of), destination: destination.map(End::inside_of) };
+    let ends = Ends::of(source, destination);
     let packet = &mut frame.bytes_mut()[layout.l3.into()..layout.end.into()];
     let header_len = usize::from(layout.l4 - layout.l3);
+    let mut addr_gain = ends.addr_gain;
     match meta.kind {
         Kind::ArpRequest | Kind::ArpReply => return,
         _ if source.is_none() && destination.is_none() => {}
         Kind::IcmpError => {
             let quoted_header_len = usize::from(layout.quoted_l4 - layout.quoted_l3);
             rewrite_icmp_error(&mut packet[header_len..], meta.protocol, quoted_header_len, &ends);
-            ends = ends.in_place_of(packet);
+            addr_gain = ends.addr_gain_in(packet);
         }
         kind => rewrite_transport(&mut packet[header_len..], kind, &ends),
     }
     let hop = spend_hop(packet);
-    rewrite_addresses(packet, hop, &ends);
+    rewrite_addresses(packet, &ends, addr_gain.add_u16(hop));
 }
 
-/// One end of a packet as it will be, and what sums over the packet gain by that.
-#[derive(Clone, Copy)]
-struct End {
-    endpoint: Endpoint,
-    addr_delta: u16,
-    flow_delta: u16,
-}
-
-impl End {
-    #[inline]
-    fn outside_of(translation: &Translation) -> End {
-        End {
-            endpoint: translation.outside(),
-            addr_delta: translation.addr_delta(),
-            flow_delta: translation.flow_delta(),
-        }
-    }
-
-    #[inline]
-    fn inside_of(translation: &Translation) -> End {
-        End {
-            endpoint: translation.inside(),
-            addr_delta: checksum::inverse(translation.addr_delta()),
-            flow_delta: checksum::inverse(translation.flow_delta()),
-        }
-    }
-}
-
-/// Both ends of a packet; `None` is one that stays as it is.
+/// The ends of a packet as they will be (`None` for one that stays as it is), and what sums over
+/// addresses, or over addresses and ports, gain by that.
 struct Ends {
-    source: Option<End>,
-    destination: Option<End>,
+    source: Option<Endpoint>,
+    destination: Option<Endpoint>,
+    addr_gain: Sum,
+    flow_gain: Sum,
 }
 
 impl Ends {
     #[inline]
-    fn addr_delta(&self) -> u16 {
-        let of = |end: Option<End>| end.map_or(checksum::NO_CHANGE, |end| end.addr_delta);
-        checksum::combine(of(self.source), of(self.destination))
-    }
-
-    #[inline]
-    fn flow_delta(&self) -> u16 {
-        let of = |end: Option<End>| end.map_or(checksum::NO_CHANGE, |end| end.flow_delta);
-        checksum::combine(of(self.source), of(self.destination))
-    }
-
-    /// These ends in a header whose addresses need not be the flow's: an ICMP error comes from
-    /// any router on the way.
-    fn in_place_of(&self, ip: &[u8]) -> Ends {
-        let replacing = |end: Option<End>, old: &[u8]| {
-            let end = end?;
-            let new = Sum::default().add_u32(end.endpoint.addr.to_bits());
-            Some(End { addr_delta: checksum::delta(Sum::default().add_bytes(old), new), ..end })
-        };
-        Ends {
-            source: replacing(self.source, &ip[12..16]),
-            destination: replacing(self.destination, &ip[16..20]),
+    fn of(source: Option<&Translation>, destination: Option<&Translation>) -> Ends {
+        let unchanged = Sum::default().add_u16(checksum::NO_CHANGE);
+        let mut ends =
+            Ends { source: None, destination: None, addr_gain: unchanged, flow_gain: unchanged };
+        if let Some(translation) = source {
+            ends.source = Some(translation.outside());
+            ends.addr_gain = ends.addr_gain.add_u16(translation.addr_delta());
+            ends.flow_gain = ends.flow_gain.add_u16(translation.flow_delta());
         }
+        if let Some(translation) = destination {
+            ends.destination = Some(translation.inside());
+            ends.addr_gain = ends.addr_gain.add_u16(checksum::inverse(translation.addr_delta()));
+            ends.flow_gain = ends.flow_gain.add_u16(checksum::inverse(translation.flow_delta()));
+        }
+        ends
+    }
+
+    /// What the sum gains in a header whose addresses need not be the flow's: an ICMP error comes
+    /// from any router on the way.
+    fn addr_gain_in(&self, ip: &[u8]) -> Sum {
+        let gain = |end: Option<Endpoint>, old: &[u8]| match end {
+            None => checksum::NO_CHANGE,
+            Some(end) => checksum::delta(
+                Sum::default().add_bytes(old),
+                Sum::default().add_u32(end.addr.to_bits()),
+            ),
+        };
+        Sum::default()
+            .add_u16(gain(self.source, &ip[12..16]))
+            .add_u16(gain(self.destination, &ip[16..20]))
     }
 }
 
@@ -116,16 +98,15 @@ fn spend_hop(ip: &mut [u8]) -> u16 {
     !(u16::from(spent) << 8)
 }
 
-/// Rewrites the addresses of an IP header and its checksum, which takes in `hop` besides.
+/// Rewrites the addresses of an IP header, and its checksum, which takes in `gain`.
 #[inline]
-fn rewrite_addresses(ip: &mut [u8], hop: u16, ends: &Ends) {
-    let gain = checksum::combine(hop, ends.addr_delta());
+fn rewrite_addresses(ip: &mut [u8], ends: &Ends, gain: Sum) {
     put_u16(ip, 10, checksum::update(u16_at(ip, 10), gain));
     if let Some(end) = ends.source {
-        ip[12..16].copy_from_slice(&end.endpoint.addr.octets());
+        ip[12..16].copy_from_slice(&end.addr.octets());
     }
     if let Some(end) = ends.destination {
-        ip[16..20].copy_from_slice(&end.endpoint.addr.octets());
+        ip[16..20].copy_from_slice(&end.addr.octets());
     }
 }
 
@@ -138,14 +119,14 @@ fn rewrite_transport(transport: &mut [u8], kind: Kind, ends: &Ends) {
             rewrite_ports(transport, ends);
             let checksum = u16_at(transport, 6);
             if checksum != 0 {
-                let updated = checksum::update(checksum, ends.flow_delta());
+                let updated = checksum::update(checksum, ends.flow_gain);
                 put_u16(transport, 6, checksum::nonzero(updated));
             }
         }
         Kind::Tcp => {
             rewrite_ports(transport, ends);
-            if transport.len() >= 18 {
-                let updated = checksum::update(u16_at(transport, 16), ends.flow_delta());
+            if transport.len() >= TCP_CHECKSUM_END {
+                let updated = checksum::update(u16_at(transport, 16), ends.flow_gain);
                 put_u16(transport, 16, updated);
             }
         }
@@ -156,34 +137,35 @@ fn rewrite_transport(transport: &mut [u8], kind: Kind, ends: &Ends) {
     }
 }
 
+const TCP_CHECKSUM_END: usize = 18;
+
 #[inline]
 fn rewrite_ports(transport: &mut [u8], ends: &Ends) {
     if let Some(end) = ends.source {
-        put_u16(transport, 0, end.endpoint.port);
+        put_u16(transport, 0, end.port);
     }
     if let Some(end) = ends.destination {
-        put_u16(transport, 2, end.endpoint.port);
+        put_u16(transport, 2, end.port);
     }
 }
 
 /// The ICMP checksum covers no addresses, so it takes in the identifier alone.
 #[inline]
-fn rewrite_identifier(icmp: &mut [u8], end: Option<End>) {
+fn rewrite_identifier(icmp: &mut [u8], end: Option<Endpoint>) {
     let Some(end) = end else { return };
-    let identifier = checksum::combine(end.flow_delta, checksum::inverse(end.addr_delta));
-    let updated = checksum::update(u16_at(icmp, 2), identifier);
+    let (old, new) = (Sum::default().add_bytes(&icmp[4..6]), Sum::default().add_u16(end.port));
+    let gain = Sum::default().add_u16(checksum::delta(old, new));
     // An echo reply may be all zeros.
-    put_u16(icmp, 2, checksum::nonzero(updated));
-    put_u16(icmp, 4, end.endpoint.port);
+    put_u16(icmp, 2, checksum::nonzero(checksum::update(u16_at(icmp, 2), gain)));
+    put_u16(icmp, 4, end.port);
 }
 
 /// Rewrites the packet that an ICMP error quotes, `protocol` behind an IP header of so many
 /// bytes, and the error's checksum.
 #[cold]
 fn rewrite_icmp_error(error: &mut [u8], protocol: Protocol, quoted_header_len: usize, ends: &Ends) {
-    const TCP_CHECKSUM_END: usize = 18;
     // The quoted packet went the other way.
-    let ends = Ends { source: ends.destination, destination: ends.source };
+    let ends = Ends { source: ends.destination, destination: ends.source, ..*ends };
     let (icmp, quote) = error.split_at_mut(8);
     let quoted_len = quote.len().min(u16_at(quote, 2).into());
     let kind = match protocol {
@@ -196,11 +178,11 @@ fn rewrite_icmp_error(error: &mut [u8], protocol: Protocol, quoted_header_len: u
     let headers_len = quoted_len.min(quoted_header_len + TCP_CHECKSUM_END);
     let headers = &mut quote[..headers_len];
     let before = Sum::default().add_bytes(headers);
-    rewrite_addresses(headers, checksum::NO_CHANGE, &ends);
+    rewrite_addresses(headers, &ends, ends.addr_gain);
     rewrite_transport(&mut headers[quoted_header_len..], kind, &ends);
     let after = Sum::default().add_bytes(headers);
-    let updated = checksum::update(u16_at(icmp, 2), checksum::delta(before, after));
-    put_u16(icmp, 2, updated);
+    let gain = Sum::default().add_u16(checksum::delta(before, after));
+    put_u16(icmp, 2, checksum::update(u16_at(icmp, 2), gain));
 }
 
 #[inline]

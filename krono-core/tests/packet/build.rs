@@ -329,7 +329,9 @@ pub(crate) fn any_query() -> impl Strategy<Value = Packet> {
     }))
 }
 
-pub(crate) fn any_error(quoted: impl Strategy<Value = Packet>) -> impl Strategy<Value = Packet> {
+pub(crate) fn any_error(
+    quoted: impl Strategy<Value = Packet> + 'static,
+) -> impl Strategy<Value = Packet> {
     let kind = (prop_oneof![Just(3u8), Just(11), Just(12)], 0..16u8, any::<[u8; 4]>());
     let extension = prop_oneof![Just(vec![]), any_bytes(1..30)];
     // At 17 bytes half of a TCP checksum is quoted, and left alone.
@@ -349,10 +351,11 @@ pub(crate) fn any_error(quoted: impl Strategy<Value = Packet>) -> impl Strategy<
     }))
 }
 
-fn any_packet_of(body: impl Strategy<Value = Body>) -> impl Strategy<Value = Packet> {
+/// Boxed, as the many parts of a packet would otherwise fill a test thread's stack.
+fn any_packet_of(body: impl Strategy<Value = Body> + 'static) -> BoxedStrategy<Packet> {
     let fields = (any::<u8>(), any_word(), any::<bool>(), 1..=255u8);
-    (any_addr(), any_addr(), fields, any_ip_options(), body).prop_map(
-        |(source, destination, (tos, id, dont_fragment, ttl), options, body)| Packet {
+    (any_addr(), any_addr(), fields, any_ip_options(), body)
+        .prop_map(|(source, destination, (tos, id, dont_fragment, ttl), options, body)| Packet {
             source,
             destination,
             tos,
@@ -361,8 +364,8 @@ fn any_packet_of(body: impl Strategy<Value = Body>) -> impl Strategy<Value = Pac
             ttl,
             options,
             body,
-        },
-    )
+        })
+        .boxed()
 }
 
 /// Words and addresses sit at the corners of one's complement as often as anywhere else.

@@ -4,7 +4,9 @@
 //! A failure prints its smallest input; `PROPTEST_RNG_SEED=N` repeats a run, `PROPTEST_CASES=N`
 //! lengthens it.
 
+mod bodies;
 mod build;
+mod mutation;
 mod parse;
 mod properties;
 mod reply;

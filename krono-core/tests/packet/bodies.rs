@@ -1,0 +1,306 @@
+//! What must hold for any bytes at all. The fuzz targets run these bodies, and so do stable tests
+//! over mutated packets and over the inputs that once failed.
+//!
+//! An input is [`PARAMETERS_LEN`] bytes of parameters and then a frame. The sums here are written
+//! out once more on purpose: the code under test is not its own judge.
+
+use std::net::Ipv4Addr;
+
+use krono_core::drop::DropReason;
+use krono_core::frame::MemFrame;
+use krono_core::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, Protocol};
+use krono_core::program::{IcmpError, Translation};
+use krono_core::reply;
+use krono_core::rewrite::{self, LinkHeader};
+
+pub(crate) const PARAMETERS_LEN: usize = 19;
+
+/// The first parameter's bits.
+pub(crate) const SOURCE: u8 = 1;
+pub(crate) const DESTINATION: u8 = 2;
+pub(crate) const TAG: u8 = 4;
+pub(crate) const MEND: u8 = 8;
+
+const SHARD: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const SHARD_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+
+struct Input {
+    frame: Vec<u8>,
+    wire_len: u32,
+    source: Option<Endpoint>,
+    destination: Option<Endpoint>,
+    vlan: Option<u16>,
+    error: IcmpError,
+}
+
+impl Input {
+    fn read(data: &[u8]) -> Option<Input> {
+        let (parameters, frame) = data.split_first_chunk::<PARAMETERS_LEN>()?;
+        let mut frame = frame[..frame.len().min(60_000)].to_vec();
+        let &[flags, f0, f1, ref rest @ ..] = parameters;
+        if flags & MEND != 0 {
+            mend(&mut frame);
+        }
+        let end = |at: usize| {
+            let port = word(rest, at + 4).unwrap_or(0).max(1);
+            Endpoint::new([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]].into(), port)
+        };
+        let mtu = word(rest, 14)?;
+        Some(Input {
+            wire_len: frame.len() as u32 + u32::from(u16::from_be_bytes([f0, f1])),
+            frame,
+            source: (flags & SOURCE != 0).then(|| end(0)),
+            destination: (flags & DESTINATION != 0).then(|| end(6)),
+            vlan: (flags & TAG != 0).then_some(mtu & 0xfff),
+            error: IcmpError { kind: [3, 11, 12][usize::from(rest[12]) % 3], code: rest[13], mtu },
+        })
+    }
+
+    fn parse(&self) -> Result<(PacketMeta, Layout), DropReason> {
+        krono_core::parse::parse(&self.frame, self.wire_len)
+    }
+
+    fn memory(&self) -> MemFrame {
+        MemFrame::new(&self.frame).with_further_segments(self.wire_len - self.frame.len() as u32)
+    }
+}
+
+/// Parsing ends, what it finds lies in order within the frame, and a shorter first segment lets
+/// it find the same or say that headers are missing.
+pub(crate) fn parse(data: &[u8]) {
+    let Some(input) = Input::read(data) else { return };
+    let Ok((meta, layout)) = input.parse() else { return };
+    let Layout { l3, l4, end, quoted_l3, quoted_l4, vlan } = layout;
+    assert_eq!(l3, if vlan == Layout::UNTAGGED { 14 } else { 18 });
+    assert!(l3 < l4 && l4 <= end && usize::from(end) <= input.frame.len(), "{layout:?}");
+    if meta.kind == Kind::IcmpError {
+        assert!(quoted_l3 == l4 + 8 && quoted_l4 >= quoted_l3 + 20 && quoted_l4 + 8 <= end);
+    } else {
+        assert_eq!((quoted_l3, quoted_l4), (0, 0));
+    }
+    for len in 0..input.frame.len() {
+        match krono_core::parse::parse(&input.frame[..len], input.wire_len) {
+            Ok(found) => {
+                assert_eq!(found, (meta, Layout { end: end.min(len as u16), ..layout }));
+            }
+            Err(reason) => assert_eq!(reason, DropReason::HeadersSegmented, "of {len} bytes"),
+        }
+    }
+}
+
+/// What was forwarded parses as the translated packet, its checksums are as good as before, and
+/// nothing else changed.
+pub(crate) fn apply(data: &[u8]) {
+    let Some(input) = Input::read(data) else { return };
+    let Ok((meta, layout)) = input.parse() else { return };
+    let source = input.source.map(|outside| Translation::new(meta.src, outside));
+    let destination = input.destination.map(|inside| Translation::new(inside, meta.dst));
+    let mut memory = input.memory();
+    rewrite::apply(&mut memory.as_frame(), &layout, &meta, source.as_ref(), destination.as_ref());
+    let (before, after) = (&input.frame, memory.bytes());
+    let again = krono_core::parse::parse(after, input.wire_len);
+    assert_eq!(again, Ok((expected(&input, meta, layout), layout)));
+    for (at, (old, new)) in before.iter().zip(after).enumerate() {
+        assert!(old == new || may_change(&meta, &layout, at), "byte {at} of {meta:?}, {layout:?}");
+    }
+    if matches!(meta.kind, Kind::ArpRequest | Kind::ArpReply) {
+        return;
+    }
+    assert_eq!(transport_residue(before, &meta, &layout), transport_residue(after, &meta, &layout));
+    assert_eq!(quoted_residue(before, &meta, &layout), quoted_residue(after, &meta, &layout));
+    let message = usize::from(layout.l4)..usize::from(layout.end);
+    let is_query = matches!(meta.kind, Kind::IcmpRequest | Kind::IcmpReply);
+    if is_query && sum(&before[message.clone()]) == 0xffff {
+        assert_eq!(sum(&after[message]), 0xffff);
+    }
+}
+
+/// Errors, echo replies and ARP replies parse as what they are, and go back where the packet came
+/// from.
+pub(crate) fn reply(data: &[u8]) {
+    let Some(input) = Input::read(data) else { return };
+    let Ok((meta, layout)) = input.parse() else { return };
+    let link = LinkHeader { to: Mac([2, 0, 0, 0, 0, 2]), from: SHARD_MAC, vlan: input.vlan };
+    let sent = |build: &dyn Fn(&mut MemFrame) -> Option<u16>| {
+        let mut memory = input.memory();
+        let l3 = build(&mut memory).expect("headroom");
+        assert!(rewrite::write_link(&mut memory.as_frame(), l3, &link));
+        let wire_len = *memory.as_frame().wire_len;
+        let outcome = krono_core::parse::parse(memory.bytes(), wire_len);
+        if let Ok((meta, layout)) = outcome {
+            assert_eq!((meta.link_to, layout.vlan), (link.to, vlan_of(&link)));
+        }
+        (memory.bytes().to_vec(), outcome)
+    };
+    match meta.kind {
+        Kind::ArpRequest => {
+            let (bytes, outcome) =
+                sent(&|m| reply::arp_reply(&mut m.as_frame(), &layout, SHARD_MAC));
+            let (answer, answer_layout) = outcome.unwrap();
+            assert_eq!((answer.kind, answer.from, answer.to), (Kind::ArpReply, meta.to, meta.from));
+            let sender = reply::arp_sender(&MemFrame::new(&bytes).as_frame(), &answer_layout);
+            assert_eq!(sender, SHARD_MAC);
+            return;
+        }
+        Kind::ArpReply => return,
+        Kind::IcmpRequest if meta.icmp_type == 8 => {
+            let (bytes, outcome) = sent(&|m| reply::echo_reply(&mut m.as_frame(), &layout));
+            let (answer, answer_layout) = outcome.unwrap();
+            assert_eq!((answer.kind, answer.icmp_type, answer.ttl), (Kind::IcmpReply, 0, 64));
+            assert_eq!((answer.src, answer.dst), (meta.dst, meta.src));
+            let request = &input.frame[layout.l4.into()..layout.end.into()];
+            let answer = &bytes[answer_layout.l4.into()..answer_layout.end.into()];
+            assert_eq!(sum(request) % 0xffff, sum(answer) % 0xffff);
+            if sum(request) == 0xffff {
+                assert_eq!(sum(answer), 0xffff);
+            }
+        }
+        _ => {}
+    }
+    let (bytes, outcome) =
+        sent(&|m| reply::icmp_error(&mut m.as_frame(), &layout, input.error, SHARD));
+    if meta.kind == Kind::IcmpError {
+        assert!(!reply::may_answer(&meta));
+        assert_eq!(outcome, Err(DropReason::QuotedProtocolUnsupported));
+        return;
+    }
+    let (error, error_layout) = outcome.unwrap();
+    assert_eq!((error.kind, error.icmp_type), (Kind::IcmpError, input.error.kind));
+    assert_eq!((error.from, error.to, error.ttl), (SHARD, meta.from, 64));
+    assert_eq!((error.src, error.dst), (meta.dst, meta.src));
+    assert!(error.ip_len <= 576 && bytes.len() == usize::from(error_layout.end));
+    let quote = &bytes[error_layout.quoted_l3.into()..];
+    let packet = &input.frame[layout.l3.into()..layout.end.into()];
+    assert_eq!(quote, &packet[..packet.len().min(548)]);
+}
+
+fn vlan_of(link: &LinkHeader) -> u16 {
+    link.vlan.unwrap_or(Layout::UNTAGGED)
+}
+
+/// Whether the packet's, or the quoted packet's, (source, destination) has a port or identifier.
+fn ports(frame: &[u8], meta: &PacketMeta, l4: usize) -> (bool, bool) {
+    match (meta.protocol, frame[l4]) {
+        (Protocol::Udp | Protocol::Tcp, _) => (true, true),
+        (Protocol::Icmp, 8 | 13) => (true, false),
+        (Protocol::Icmp, _) => (false, true),
+    }
+}
+
+/// What the packet is to parse as once it is forwarded.
+fn expected(input: &Input, meta: PacketMeta, layout: Layout) -> PacketMeta {
+    let mut expected = meta;
+    let (src_port, dst_port) = match meta.kind {
+        Kind::ArpRequest | Kind::ArpReply => return meta,
+        Kind::IcmpError => {
+            let (quoted_src, quoted_dst) = ports(&input.frame, &meta, layout.quoted_l4.into());
+            (quoted_dst, quoted_src)
+        }
+        _ => ports(&input.frame, &meta, layout.l4.into()),
+    };
+    expected.ttl = meta.ttl.saturating_sub(1);
+    if let Some(source) = input.source {
+        expected.from = source.addr;
+        expected.src = Endpoint::new(source.addr, if src_port { source.port } else { 0 });
+    }
+    if let Some(destination) = input.destination {
+        expected.to = destination.addr;
+        expected.dst = Endpoint::new(destination.addr, if dst_port { destination.port } else { 0 });
+    }
+    expected
+}
+
+/// Whether forwarding may change the byte at `at`: TTL, checksums, addresses, ports.
+fn may_change(meta: &PacketMeta, layout: &Layout, at: usize) -> bool {
+    let transport = |l4: u16, protocol: Protocol, at: usize| {
+        let offset = at.wrapping_sub(usize::from(l4));
+        match protocol {
+            Protocol::Udp => matches!(offset, 0..4 | 6..8),
+            Protocol::Tcp => matches!(offset, 0..4 | 16..18),
+            Protocol::Icmp => matches!(offset, 2..6),
+        }
+    };
+    let header = at.wrapping_sub(usize::from(layout.l3));
+    if matches!(header, 8 | 10..20) {
+        return true;
+    }
+    if meta.kind != Kind::IcmpError {
+        return transport(layout.l4, meta.protocol, at);
+    }
+    let error = at.wrapping_sub(usize::from(layout.l4));
+    let quoted = at.wrapping_sub(usize::from(layout.quoted_l3));
+    matches!(error, 2..4)
+        || matches!(quoted, 10..20)
+        || transport(layout.quoted_l4, meta.protocol, at)
+}
+
+/// How far the sum that the transport checksum makes right is off, modulo 65,535. Over a packet
+/// that is not all there it means nothing, but is still the same before and after.
+fn transport_residue(frame: &[u8], meta: &PacketMeta, layout: &Layout) -> Option<u32> {
+    let (l3, l4, end) = (layout.l3.into(), layout.l4.into(), usize::from(layout.end));
+    match meta.kind {
+        Kind::Udp if word(frame, l4 + 6) == Some(0) => None,
+        Kind::Udp | Kind::Tcp => Some(addresses_and(frame, l3, &frame[l4..end])),
+        _ => Some(u32::from(sum(&frame[l4..end])) % 0xffff),
+    }
+}
+
+/// The same of a packet quoted by an error, if its checksum lies in the quote.
+fn quoted_residue(frame: &[u8], meta: &PacketMeta, layout: &Layout) -> Option<u32> {
+    if meta.kind != Kind::IcmpError {
+        return None;
+    }
+    let (l3, l4) = (usize::from(layout.quoted_l3), usize::from(layout.quoted_l4));
+    let end = usize::from(layout.end).min(l3 + usize::from(word(frame, l3 + 2)?));
+    match meta.protocol {
+        Protocol::Udp if word(frame, l4 + 6) == Some(0) => None,
+        Protocol::Tcp if l4 + 18 > end => None,
+        Protocol::Udp | Protocol::Tcp => Some(addresses_and(frame, l3, &frame[l4..end])),
+        Protocol::Icmp => Some(u32::from(sum(&frame[l4..end])) % 0xffff),
+    }
+}
+
+fn addresses_and(frame: &[u8], l3: usize, transport: &[u8]) -> u32 {
+    (u32::from(sum(&frame[l3 + 12..l3 + 20])) + u32::from(sum(transport))) % 0xffff
+}
+
+/// RFC 1071's sum, a word at a time.
+fn sum(bytes: &[u8]) -> u16 {
+    let mut sum = 0u32;
+    for pair in bytes.chunks(2) {
+        sum += u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0));
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
+}
+
+/// Makes the checksums that `parse` looks at right, as far as they can be found, so that what
+/// lies behind them is reached.
+fn mend(frame: &mut [u8]) {
+    let l3 = if word(frame, 12) == Some(0x8100) { 18 } else { 14 };
+    let Some(packet) = frame.get_mut(l3..) else { return };
+    let Some(header_len) = mend_ip(packet) else { return };
+    let total_len = usize::from(word(packet, 2).unwrap_or(0)).min(packet.len());
+    let is_icmp = packet[9] == 1;
+    let Some(message) = packet.get_mut(header_len..total_len) else { return };
+    if is_icmp && message.len() >= 8 && matches!(message[0], 3 | 11 | 12) {
+        mend_ip(&mut message[8..]);
+        mend_sum(message, 2);
+    }
+}
+
+fn mend_ip(packet: &mut [u8]) -> Option<usize> {
+    let header_len = usize::from(packet.first()? & 15) * 4;
+    mend_sum(packet.get_mut(..header_len).filter(|header| header.len() >= 20)?, 10);
+    Some(header_len)
+}
+
+fn mend_sum(bytes: &mut [u8], at: usize) {
+    bytes[at..at + 2].fill(0);
+    let checksum = !sum(bytes);
+    bytes[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+}

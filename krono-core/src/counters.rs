@@ -104,17 +104,13 @@ pub struct Counters {
     drops: [AtomicU64; DropReason::COUNT],
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct TrafficCells {
     packets: AtomicU64,
     bytes: AtomicU64,
 }
 
 impl TrafficCells {
-    #[expect(clippy::declare_interior_mutable_const, reason = "only ever copied from")]
-    const ZERO: TrafficCells =
-        TrafficCells { packets: AtomicU64::new(0), bytes: AtomicU64::new(0) };
-
     #[inline]
     fn add(&self, packets: u64, bytes: u64) {
         bump(&self.packets, packets);
@@ -136,8 +132,8 @@ impl Default for Counters {
     fn default() -> Self {
         Counters {
             counts: [const { AtomicU64::new(0) }; Counter::COUNT],
-            rx: [TrafficCells::ZERO; 2],
-            tx: [TrafficCells::ZERO; 2],
+            rx: Default::default(),
+            tx: Default::default(),
             bursts: [const { AtomicU64::new(0) }; BURST_CLASSES],
             drops: [const { AtomicU64::new(0) }; DropReason::COUNT],
         }

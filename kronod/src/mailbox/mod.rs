@@ -16,8 +16,8 @@ use crossbeam::queue::ArrayQueue;
 use krono_core::counters::CounterSnapshot;
 
 pub use view::{
-    EndpointFilter, LookupQuery, Policy, RECORDS_PER_PAGE, Reload, SessionFilter, SessionRow,
-    SessionsPage, ShardView,
+    EndpointFilter, LookupQuery, RECORDS_PER_PAGE, Reload, SessionFilter, SessionRow, SessionsPage,
+    ShardView,
 };
 
 /// Letters that may be under way at once: a few unanswered ones do not keep a worker that comes

@@ -8,8 +8,7 @@ use ipnet::Ipv4Net;
 use krono_core::counters::CounterSnapshot;
 use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Protocol};
-
-use crate::config::{FirewallConfig, NatConfig};
+use krono_nat::config::Policy;
 
 /// What answers questions: a worker, between two bursts. None of these may allocate or free.
 pub trait ShardView {
@@ -200,6 +199,3 @@ pub struct Reload {
     /// Why a static mapping could not be made, if one could not; noted by the worker.
     pub outcome: Result<(), DropReason>,
 }
-
-/// What a reload may change.
-pub type Policy = (NatConfig, FirewallConfig);

@@ -130,7 +130,7 @@ impl ShardView for View {
 pub(crate) fn records(count: u16) -> Vec<Option<SessionRow>> {
     let mut records = Vec::new();
     for number in 0..count {
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             records.push(None);
         }
         records.push(Some(row(number)));
@@ -140,7 +140,7 @@ pub(crate) fn records(count: u16) -> Vec<Option<SessionRow>> {
 
 /// The session of this number.
 pub(crate) fn row(number: u16) -> SessionRow {
-    let is_tcp = number % 4 == 0;
+    let is_tcp = number.is_multiple_of(4);
     let is_static = number % 100 == 99;
     SessionRow {
         protocol: if is_tcp { Protocol::Tcp } else { Protocol::Udp },

@@ -118,9 +118,9 @@ fn a_worker_that_hangs_is_asked_a_few_times_only_and_may_come_back() {
     fake.hang(false);
     std::thread::sleep(Duration::from_millis(50));
     for _ in 0..100 {
-        let late = fake.counters.snapshot();
+        let asked = fake.counters.snapshot();
         let answer = ask(soon()).unwrap();
-        assert!(answer.received() > late.received(), "not the answer to an earlier question");
+        assert!(answer.received() >= asked.received(), "this answers an earlier question");
     }
 }
 

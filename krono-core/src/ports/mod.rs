@@ -23,6 +23,8 @@
 mod bank;
 mod pool;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 pub use bank::{BankState, HOLD_MAX, MAPPINGS_MAX};

@@ -45,7 +45,7 @@ present() {
 }
 
 # What building krono takes; Rust itself is the reader's to install.
-BUILD_NEEDS=(gcc=cc 'libc6-dev=file:/usr/lib/*/crt1.o' pkg-config=pkg-config clang=clang 'libclang-dev=file:/usr/lib/llvm-*/lib/libclang.so*'
+BUILD_NEEDS=(gcc=cc pkg-config=pkg-config clang=clang 'libclang-dev=file:/usr/lib/llvm-*/lib/libclang.so*'
     libdpdk-dev=lib:libdpdk)
 
 # What both a demonstration and the tests put around kronod.

@@ -41,6 +41,12 @@ impl Clock {
         Ticks::from_ns(self.now_ns())
     }
 
+    /// The counter itself, for the cost of work, cycles.
+    #[inline]
+    pub fn cycles(&self) -> u64 {
+        cycles()
+    }
+
     fn to_ns(self, cycles: u64) -> u64 {
         ((u128::from(cycles) * u128::from(self.ns_per_cycle)) >> 32) as u64
     }

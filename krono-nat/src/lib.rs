@@ -22,6 +22,7 @@ mod tcp;
 mod view;
 
 pub use events::{Change, Event};
+pub use memory::memory_bytes;
 pub use nat::{Nat, Probe};
 pub use record::Record;
 pub use view::{Counts, SessionView};

@@ -17,7 +17,7 @@ use crate::nat::Nat;
 use crate::subscribers::{Subscriber, Subscribers};
 use crate::view::Counts;
 
-/// How many of each thing a configuration wants.
+/// How many of each thing there are.
 struct Sizes {
     entries: usize,
     buckets: usize,
@@ -27,33 +27,45 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(config: &Config) -> Sizes {
+    fn new(sessions: usize, subscribers: usize, addresses: usize) -> Sizes {
         Sizes {
-            entries: config.sessions,
-            buckets: FlowTable::buckets_for(config.sessions),
-            subscribers: config.subscribers,
-            subscriber_buckets: FlowTable::buckets_for(config.subscribers),
-            addresses: config.pool.iter().map(|net| 1 << (32 - net.prefix_len())).sum(),
+            entries: sessions,
+            buckets: FlowTable::buckets_for(sessions),
+            subscribers,
+            subscriber_buckets: FlowTable::buckets_for(subscribers),
+            addresses,
         }
     }
+
+    fn of(config: &Config) -> Sizes {
+        let addresses = config.pool.iter().map(|net| 1 << (32 - net.prefix_len())).sum();
+        Sizes::new(config.sessions, config.subscribers, addresses)
+    }
+
+    fn bytes(&self) -> usize {
+        let ports = Ports::memory(self.addresses);
+        Measure::default()
+            .and::<Entry>(self.entries)
+            .and::<Bucket>(self.buckets)
+            .and::<u32>(self.entries)
+            .and::<Subscriber>(self.subscribers)
+            .and::<Bucket>(self.subscriber_buckets)
+            .and::<u32>(ports.entries)
+            .and::<u16>(ports.free_lists)
+            .and::<BankState>(ports.banks)
+            .bytes()
+    }
+}
+
+/// The memory that a translator of this size wants, bytes.
+pub fn memory_bytes(sessions: usize, subscribers: usize, addresses: usize) -> usize {
+    Sizes::new(sessions, subscribers, addresses).bytes()
 }
 
 impl<'m> Nat<'m> {
     /// The memory that [`Nat::new`] wants for this configuration, bytes.
     pub fn memory_bytes(config: &Config) -> usize {
-        let sizes = Sizes::of(config);
-        let measure = Measure::default()
-            .and::<Entry>(sizes.entries)
-            .and::<Bucket>(sizes.buckets)
-            .and::<u32>(sizes.entries)
-            .and::<Subscriber>(sizes.subscribers)
-            .and::<Bucket>(sizes.subscriber_buckets);
-        let ports = Ports::memory(sizes.addresses);
-        measure
-            .and::<u32>(ports.entries)
-            .and::<u16>(ports.free_lists)
-            .and::<BankState>(ports.banks)
-            .bytes()
+        Sizes::of(config).bytes()
     }
 
     /// A translator whose state lies in `memory`: [`Nat::memory_bytes`] zero bytes, aligned to

@@ -201,8 +201,7 @@ impl Class<'_> {
         assert!(hold <= HOLD_MAX, "ports are not held for more than an hour");
         let mut due = round_up(now.after(hold));
         if self.state.held > 0 && self.state.latest_due.reached(due) {
-            // A shorter hold than before would wait for the ports ahead of it anyway, and due
-            // times are read back from the latest.
+            // A shorter hold than before would be waiting for the ports ahead of it anyway.
             due = self.state.latest_due;
         }
         // The queue must not span more than 14 bits can tell apart. What is so far behind has been

@@ -23,8 +23,6 @@
 mod bank;
 mod pool;
 #[cfg(test)]
-mod simulation;
-#[cfg(test)]
 mod tests;
 
 pub use bank::{BankState, HOLD_MAX, MAPPINGS_MAX};
@@ -185,14 +183,14 @@ impl<'m> Ports<'m> {
     pub fn choose_address(&self, protocol: Protocol, random: u64) -> u32 {
         let draw = |random: u32| ((u64::from(random) * self.pool.len() as u64) >> 32) as u32;
         let (one, other) = (draw(random as u32), draw((random >> 32) as u32));
-        if self.usable(protocol, one) >= self.usable(protocol, other) { one } else { other }
+        if self.free(protocol, one) >= self.free(protocol, other) { one } else { other }
     }
 
     /// How many ports of this protocol the pool address with this index could give out now.
     ///
     /// # Panics
     /// If the pool has no such address; so does everything that takes an index.
-    pub fn usable(&self, protocol: Protocol, address: u32) -> u32 {
+    pub fn free(&self, protocol: Protocol, address: u32) -> u32 {
         let state = &self.memory.banks[self.bank(protocol, address)];
         let [system, user] = &self.ranges[protocol as usize];
         system.len() - state.classes[SYSTEM].taken + user.len() - state.classes[USER].taken

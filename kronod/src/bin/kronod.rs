@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use kronod::cli::Cli;
 use kronod::config::{self, Config, Memory, Mistakes};
+use kronod::run::{self, Options};
 
 /// The exit code for mistakes in the configuration, as for those on the command line.
 const EXIT_MISTAKES: u8 = 2;
@@ -25,8 +26,25 @@ fn main() -> ExitCode {
         println!("{}: ok: {}", cli.config.display(), config.summary());
         return ExitCode::SUCCESS;
     }
-    eprintln!("kronod: running shards is not in this build; only --check is");
-    ExitCode::FAILURE
+    start_log(cli.log_level);
+    let options = Options { exit_when_idle: cli.exit_when_idle, seed: cli.seed };
+    match run::run(&cli.config, config, &options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kronod: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs to stderr at the level of the command line, of RUST_LOG, or info.
+fn start_log(level: Option<log::LevelFilter>) {
+    let mut log =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"));
+    if let Some(level) = level {
+        log.filter_level(level);
+    }
+    log.format_target(false).init();
 }
 
 /// The configuration; its warnings go to stderr.

@@ -35,13 +35,18 @@ pub struct TableSizes {
 }
 
 impl TableSizes {
-    /// About what the tables take, bytes: 96 for each session, its share of the indices and timers
-    /// included, and 4 for each protocol, address and port.
+    /// What the tables take if there are as many subscribers as a shard is made for, bytes.
     pub fn estimate(&self) -> u64 {
-        const PER_SESSION: u64 = 96;
-        const PER_ADDRESS: u64 = 3 * (1 << 16) * 4;
-        u64::from(self.sessions) * PER_SESSION + u64::from(self.pool_addresses) * PER_ADDRESS
+        let sessions = self.sessions as usize;
+        let subscribers = subscribers_max(self.sessions) as usize;
+        krono_nat::memory_bytes(sessions, subscribers, self.pool_addresses as usize) as u64
     }
+}
+
+/// How many subscribers a shard for so many sessions is made for: each has four on average, or
+/// more.
+pub fn subscribers_max(sessions: u32) -> u32 {
+    sessions.div_ceil(4).max(1024)
 }
 
 /// Bytes that this machine has left: memory that is available without swapping, and free huge

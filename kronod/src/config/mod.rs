@@ -28,7 +28,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 pub use fuzz::fuzz_config;
-pub use memory::{Memory, TableSizes, machine_memory};
+pub use memory::{Memory, TableSizes, machine_memory, subscribers_max};
 pub use mistake::{Finding, Mistakes, Warning};
 pub use reload::{ReloadPlan, reload_plan};
 pub use types::*;

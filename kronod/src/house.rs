@@ -1,0 +1,275 @@
+//! The house: from a valid configuration to ports, shards and workers on their lcores.
+
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use krono_core::carve::Measure;
+use krono_core::counters::Counters;
+use krono_core::packet::{Mac, Side};
+use krono_core::router::{Route, Router, RouterConfig, SideConfig as RouterSide};
+use krono_core::shard::Shard;
+use krono_core::time::Ticks;
+use krono_io::{
+    Arena, Clock, Eal, EalConfig, Pool, PoolConfig, Port, PortConfig, RxQueue, TxQueue,
+};
+use krono_nat::Nat;
+use krono_nat::config as nat;
+
+use crate::changes::ChangeCounts;
+use crate::config::{self, Config, ShardConfig, SideConfig};
+use crate::held::Held;
+use crate::input::Input;
+use crate::mailbox::Mailbox;
+use crate::output::Output;
+use crate::worker::Worker;
+
+/// Bytes of buffer memory that one frame of the usual size takes, all told; the rest of
+/// `eal.memory` is for DPDK itself.
+const BUFFER_BYTES: u64 = 2560;
+/// The share of `eal.memory` that becomes buffers, per cent.
+const BUFFER_SHARE: u64 = 50;
+
+/// Starts the EAL as the configuration asks.
+///
+/// # Errors
+/// What the EAL lacks.
+pub fn start_eal(config: &Config) -> anyhow::Result<Eal> {
+    let eal = EalConfig {
+        memory_mb: u32::try_from(config.eal.memory >> 20).context("eal.memory is too large")?,
+        hugepages: hugepages(config.eal.hugepages),
+        lcores: Some(lcores(config)),
+        devices: config.ports.iter().map(|port| port.device.to_string()).collect(),
+        args: config.eal.args.clone(),
+    };
+    Ok(Eal::start(&eal)?)
+}
+
+/// The EAL's map of lcores: as configured, or each shard's lcore on the CPU of its number, going
+/// round where there are fewer CPUs.
+fn lcores(config: &Config) -> String {
+    if let Some(map) = &config.eal.lcores {
+        return map.text.clone();
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+    let map = |shard: &ShardConfig| format!("{}@{}", shard.lcore, usize::from(shard.lcore) % cpus);
+    config.shards.iter().map(map).collect::<Vec<_>>().join(",")
+}
+
+fn hugepages(wanted: config::Hugepages) -> krono_io::Hugepages {
+    match wanted {
+        config::Hugepages::Auto => krono_io::Hugepages::Auto,
+        config::Hugepages::Required => krono_io::Hugepages::Required,
+        config::Hugepages::Off => krono_io::Hugepages::Off,
+    }
+}
+
+/// The open ports, with the queues that no shard has taken yet.
+pub struct Ports {
+    ports: Vec<OpenPort>,
+}
+
+struct OpenPort {
+    port: Port,
+    pool: Pool,
+    rx: Vec<Option<RxQueue>>,
+    tx: Vec<Option<TxQueue>>,
+}
+
+impl Ports {
+    /// Opens every port with as many queues as its shards use.
+    ///
+    /// # Errors
+    /// The device that is missing or refuses, and why.
+    pub fn open(eal: &Eal, config: &Config) -> anyhow::Result<Ports> {
+        let share = config.eal.memory * BUFFER_SHARE / 100 / config.ports.len() as u64;
+        let open = |(index, port): (usize, &config::PortConfig)| {
+            let room = BUFFER_BYTES.max(u64::from(port.mtu) + 512);
+            let pool = PoolConfig {
+                name: format!("krono-{index}"),
+                buffers: u32::try_from(share / room).unwrap_or(u32::MAX),
+                mtu: port.mtu,
+            };
+            let pool = Pool::new(eal, &pool).with_context(|| format!("port {}", port.name))?;
+            let queues = queues_of(config, index);
+            let settings = PortConfig {
+                rx_queues: queues,
+                tx_queues: queues,
+                mtu: port.mtu,
+                ..PortConfig::default()
+            };
+            let (opened, rx, tx) = Port::open(eal, &port.device.to_string(), &settings, &pool)
+                .with_context(|| format!("port {}", port.name))?;
+            let (rx, tx) = (rx.into_iter().map(Some), tx.into_iter().map(Some));
+            Ok(OpenPort { port: opened, pool, rx: rx.collect(), tx: tx.collect() })
+        };
+        let ports = config.ports.iter().enumerate().map(open).collect::<anyhow::Result<_>>()?;
+        Ok(Ports { ports })
+    }
+
+    /// The devices' own counts, in the order of the configuration.
+    pub fn stats(&self) -> impl Iterator<Item = krono_io::PortStats> {
+        self.ports.iter().map(|open| open.port.stats())
+    }
+
+    fn mac(&self, side: &SideConfig) -> Mac {
+        side.mac.unwrap_or_else(|| self.ports[side.port].port.mac())
+    }
+
+    fn take(&mut self, side: &SideConfig) -> (RxQueue, TxQueue) {
+        let open = &mut self.ports[side.port];
+        let queue = usize::from(side.queue);
+        let rx = open.rx[queue].take().expect("the configuration gives a queue to one shard");
+        let tx = open.tx[queue].take().expect("a queue pair is taken together");
+        (rx, tx)
+    }
+}
+
+/// One queue more than the highest that a shard names.
+fn queues_of(config: &Config, port: usize) -> u16 {
+    let sides = config.shards.iter().flat_map(|shard| [&shard.inside, &shard.outside]);
+    sides.filter(|side| side.port == port).map(|side| side.queue + 1).max().unwrap_or(1)
+}
+
+/// Makes the worker of a shard: its memory, its router, its translator, its queues.
+///
+/// # Errors
+/// If the memory is not to be had, or its static mappings do not fit.
+pub fn worker(
+    config: &Config,
+    shard: &ShardConfig,
+    ports: &mut Ports,
+    clock: Clock,
+    seed: [u8; 32],
+    counters: Arc<Counters>,
+    mailbox: Mailbox,
+) -> anyhow::Result<Worker> {
+    let settings = nat_config(config, shard, seed);
+    let bytes = Measure::default().and::<u8>(Nat::memory_bytes(&settings)).bytes();
+    let mut arena = Arena::map(bytes, hugepages(config.eal.hugepages))
+        .with_context(|| format!("shard {}: {} sessions", shard.id, settings.sessions))?;
+    let memory = arena.take::<u8>(bytes)?;
+    let Ok(nat) = Nat::new(&settings, memory, Ticks(0)) else {
+        bail!("shard {}: its static mappings do not fit nat.sessions", shard.id);
+    };
+    let router = Router::new(&router_config(config, shard, ports));
+    let held = Held::new(router.neighbours_max());
+    let pool = ports.ports[shard.inside.port].pool.clone();
+    let (inside_rx, inside_tx) = ports.take(&shard.inside);
+    let is_trunk =
+        (shard.inside.port, shard.inside.queue) == (shard.outside.port, shard.outside.queue);
+    let (input, output) = if is_trunk {
+        let input = Input::trunk(clock, inside_rx, shard.outside.vlan);
+        (input, Output::new(inside_tx, None))
+    } else {
+        let (outside_rx, outside_tx) = ports.take(&shard.outside);
+        let input = match config.clock {
+            config::Clock::Tsc => Input::ports(clock, inside_rx, outside_rx),
+            config::Clock::Capture => Input::captures(clock, inside_rx, outside_rx),
+        };
+        (input, Output::new(inside_tx, Some(outside_tx)))
+    };
+    Ok(Worker {
+        shard: Shard::new(router, nat),
+        input,
+        output,
+        held,
+        pool,
+        changes: ChangeCounts::default(),
+        counters,
+        mailbox,
+        yields: config.eal.idle == config::Idle::Yield,
+        now: Ticks(0),
+    })
+}
+
+fn router_config(config: &Config, shard: &ShardConfig, ports: &Ports) -> RouterConfig {
+    let side = |side: Side| {
+        let of = shard.side(side);
+        RouterSide {
+            mac: ports.mac(of),
+            address: of.address,
+            vlan: of.vlan,
+            mtu: config.ports[of.port].mtu,
+            routes: of.routes.iter().map(|r| Route { prefix: r.prefix, via: r.via }).collect(),
+            neighbours: of.neighbours.iter().map(|n| (n.address, n.mac)).collect(),
+        }
+    };
+    RouterConfig {
+        inside: side(Side::Inside),
+        outside: side(Side::Outside),
+        pool: shard.nat.pool.clone(),
+    }
+}
+
+/// The translator's settings of a shard.
+pub fn nat_config(config: &Config, shard: &ShardConfig, seed: [u8; 32]) -> nat::Config {
+    nat::Config {
+        sessions: shard.nat.sessions as usize,
+        subscribers: subscribers_max(shard),
+        pool: shard.nat.pool.clone(),
+        inside: shard.inside.networks().collect(),
+        ports: shard.nat.ports.clone(),
+        ports_per_subscriber: shard.nat.ports_per_subscriber,
+        seed,
+        policy: policy(config, shard),
+    }
+}
+
+/// The part of a shard's settings that a reload may change.
+pub fn policy(config: &Config, shard: &ShardConfig) -> nat::Policy {
+    let times = &shard.nat.timeouts;
+    nat::Policy {
+        filtering: match shard.nat.filtering {
+            config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
+            config::Filtering::AddressDependent => nat::Filtering::AddressDependent,
+            config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
+        },
+        hairpinning: shard.nat.hairpinning,
+        timeouts: nat::Timeouts {
+            udp: times.udp,
+            icmp: times.icmp,
+            tcp_established: times.tcp_established,
+            tcp_opening: times.tcp_opening,
+            tcp_closing: times.tcp_closing,
+            port_hold: times.port_hold,
+        },
+        exclude: shard.nat.exclude.clone(),
+        statics: shard
+            .nat
+            .static_mappings
+            .iter()
+            .map(|mapping| nat::StaticMapping {
+                protocol: mapping.protocol,
+                inside: mapping.inside,
+                outside: mapping.outside,
+            })
+            .collect(),
+        firewall: firewall(&config.firewall),
+    }
+}
+
+fn firewall(config: &config::FirewallConfig) -> nat::Firewall {
+    let rule = |rule: &config::Rule| nat::Rule {
+        allow: rule.action == config::Action::Allow,
+        opened_from: match rule.direction {
+            config::Direction::Out => Side::Inside,
+            config::Direction::In => Side::Outside,
+        },
+        protocol: rule.protocol,
+        from: rule.from,
+        to: rule.to,
+        source_port: rule.source_ports.clone().unwrap_or(0..=u16::MAX),
+        port: rule.destination_ports.clone().unwrap_or(0..=u16::MAX),
+    };
+    nat::Firewall {
+        drop_inbound: config.inbound == config::Action::Drop,
+        rules: config.rules.iter().map(rule).collect(),
+    }
+}
+
+/// As many as the sessions suggest, but no more than there are addresses.
+fn subscribers_max(shard: &ShardConfig) -> usize {
+    let hosts = |net: ipnet::Ipv4Net| 1u64 << (32 - net.prefix_len());
+    let addresses: u64 = shard.inside.networks().map(hosts).sum();
+    addresses.min(config::subscribers_max(shard.nat.sessions).into()) as usize
+}

@@ -1,0 +1,230 @@
+//! A run of the daemon: start, watch, reload, stop.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use krono_core::counters::{Counter, Counters};
+use krono_io::{Clock, Task};
+use log::{error, info, warn};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::alarms::Alarms;
+use crate::config::{self, Config, Memory};
+use crate::house::{self, Ports};
+use crate::mailbox::{Reload, ShardHandle, mailbox};
+use crate::privileges;
+
+/// How often the daemon looks after its shards.
+const WATCH_INTERVAL: Duration = Duration::from_millis(50);
+
+/// How long shards may take to begin polling.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the command line adds to the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Stop after so long without a packet.
+    pub exit_when_idle: Option<Duration>,
+    /// Fixes hash keys and port choices, for tests; else they are drawn from the OS.
+    pub seed: Option<u64>,
+}
+
+/// Runs shards by this configuration, which was read from `path`, until a signal or idleness ends
+/// it.
+///
+/// # Errors
+/// Why it could not start, or that a shard failed while running.
+pub fn run(path: &Path, config: Config, options: &Options) -> anyhow::Result<()> {
+    let signals = Signals::catch()?;
+    let mut daemon = Daemon::start(path, config, options)?;
+    info!("kronod ready: {}", daemon.config.summary());
+    let outcome = daemon.watch(&signals, options.exit_when_idle);
+    let stopped = daemon.stop();
+    outcome.and(stopped)
+}
+
+/// What has been asked of the process.
+struct Signals {
+    stop: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Signals> {
+        let signals = Signals { stop: Arc::default(), reload: Arc::default() };
+        for (signal, flag) in
+            [(SIGINT, &signals.stop), (SIGTERM, &signals.stop), (SIGHUP, &signals.reload)]
+        {
+            signal_hook::flag::register(signal, flag.clone()).context("signal handlers")?;
+        }
+        Ok(signals)
+    }
+}
+
+struct Daemon {
+    path: PathBuf,
+    config: Config,
+    shards: Vec<RunningShard>,
+}
+
+struct RunningShard {
+    id: u16,
+    counters: Arc<Counters>,
+    handle: ShardHandle,
+    alarms: Alarms,
+    task: Task<()>,
+}
+
+impl Daemon {
+    fn start(path: &Path, config: Config, options: &Options) -> anyhow::Result<Daemon> {
+        let eal = house::start_eal(&config)?;
+        let mut ports = Ports::open(&eal, &config)?;
+        let clock = Clock::new(&eal);
+        let seed = seed(options.seed)?;
+        let mut workers = Vec::new();
+        for shard in &config.shards {
+            let counters = Arc::new(Counters::new());
+            let seed = seed_of_shard(seed, shard.id);
+            let (handle, mailbox) = mailbox();
+            let worker =
+                house::worker(&config, shard, &mut ports, clock, seed, counters.clone(), mailbox)?;
+            workers.push((shard, counters, handle, worker));
+        }
+        let mut shards = Vec::new();
+        for (shard, counters, handle, mut worker) in workers {
+            let task = eal.launch(u32::from(shard.lcore), move || {
+                reduce_privileges();
+                worker.run();
+            })?;
+            let alarms = Alarms::default();
+            shards.push(RunningShard { id: shard.id, counters, handle, alarms, task });
+        }
+        reduce_privileges();
+        let daemon = Daemon { path: path.into(), shards, config };
+        daemon.wait_until_polling()?;
+        Ok(daemon)
+    }
+
+    fn wait_until_polling(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        for shard in &self.shards {
+            while shard.counters.snapshot().of(Counter::Polls) == 0 {
+                if shard.task.is_finished() || Instant::now() > deadline {
+                    bail!("shard {} does not poll", shard.id);
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks after the shards until something ends the run.
+    fn watch(&mut self, signals: &Signals, idle_max: Option<Duration>) -> anyhow::Result<()> {
+        let mut busy = (0, Instant::now());
+        while !signals.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(WATCH_INTERVAL);
+            if signals.reload.swap(false, Ordering::Relaxed) {
+                self.reload();
+            }
+            let now = Instant::now();
+            let mut received = 0;
+            for shard in &mut self.shards {
+                if shard.task.is_finished() {
+                    bail!("shard {} ended by itself", shard.id);
+                }
+                let counters = shard.counters.snapshot();
+                received += counters.received();
+                shard.alarms.watch(shard.id, &counters, now);
+            }
+            if received != busy.0 {
+                busy = (received, now);
+            }
+            if idle_max.is_some_and(|max| now - busy.1 >= max) {
+                info!("no packet for {:?}: stopping", now - busy.1);
+                return Ok(());
+            }
+        }
+        info!("stopping as asked");
+        Ok(())
+    }
+
+    /// Reads the configuration again and applies what running shards can take.
+    fn reload(&mut self) {
+        let (config, warnings) = match config::load(&self.path, &Memory::of_this_machine()) {
+            Ok(valid) => valid,
+            Err(mistakes) => {
+                error!("not reloaded, the old configuration stays:\n{mistakes}");
+                return;
+            }
+        };
+        warnings.iter().for_each(|warning| warn!("{warning}"));
+        let plan = config::reload_plan(&self.config, &config);
+        plan.restart.iter().for_each(|what| warn!("{what} differs, which needs a restart"));
+        plan.applied.iter().for_each(|what| info!("{what} changes now"));
+        for running in &self.shards {
+            let Some(shard) = plan.config.shards.iter().find(|shard| shard.id == running.id) else {
+                continue;
+            };
+            let reload = Reload { policy: house::policy(&plan.config, shard), outcome: Ok(()) };
+            let answer = running.handle.ask(Box::new(reload), Instant::now() + PATIENCE);
+            match answer.map(|answer| answer.outcome) {
+                Ok(Ok(())) => info!("shard {}: reloaded", running.id),
+                Ok(Err(reason)) => {
+                    error!("shard {}: a static mapping was not made, {reason}", running.id);
+                }
+                Err(why) => error!("shard {}: not reloaded, it {why}", running.id),
+            }
+        }
+        self.config = plan.config;
+    }
+
+    /// Stops the workers, closes the ports, and takes the EAL down.
+    fn stop(self) -> anyhow::Result<()> {
+        self.shards.iter().for_each(|shard| shard.handle.stop());
+        let mut outcome = Ok(());
+        for shard in self.shards {
+            if let Err(panicked) = shard.task.join() {
+                outcome = Err(panicked).with_context(|| format!("shard {}", shard.id));
+            }
+            let counters = shard.counters.snapshot();
+            info!(
+                "shard {}: stopped, {} packets received, {} dropped",
+                shard.id,
+                counters.received(),
+                counters.dropped_total(),
+            );
+        }
+        outcome
+    }
+}
+
+fn reduce_privileges() {
+    if let Err(error) = privileges::reduce() {
+        warn!("privileges are kept: {error}");
+    }
+}
+
+/// The secret of this run: of hash keys and port choices.
+fn seed(fixed: Option<u64>) -> anyhow::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    match fixed {
+        Some(fixed) => seed[..8].copy_from_slice(&fixed.to_le_bytes()),
+        None => File::open("/dev/urandom")
+            .and_then(|mut random| random.read_exact(&mut seed))
+            .context("cannot read /dev/urandom")?,
+    }
+    Ok(seed)
+}
+
+/// Shards of one run choose ports independently.
+fn seed_of_shard(mut seed: [u8; 32], shard: u16) -> [u8; 32] {
+    for (byte, mask) in seed[16..18].iter_mut().zip(shard.to_le_bytes()) {
+        *byte ^= mask;
+    }
+    seed
+}

@@ -177,6 +177,17 @@ mod shape {
     }
 
     #[test]
+    fn unknown_key_twice() {
+        check(
+            &[("  inbound: allow", "  color: red\n  color: red")],
+            &[
+                "43: firewall.color: color is not a key here; expected one of inbound, rules",
+                "44: firewall.color: the key is there already, in line 43; expected each key once",
+            ],
+        );
+    }
+
+    #[test]
     fn missing_key() {
         check(
             &[("  - id: 0\n    lcore: 0", "  - lcore: 0")],
@@ -606,6 +617,11 @@ mod shape {
         check(
             &[("\"0@0,1@0\"", "\"0@0,(1@0\"")],
             &["3: eal.lcores: 0@0,(1@0 is not a map of lcores; expected lcores below 128, each \
+                 once, on CPUs in EAL syntax such as 0@0,1@0 or (2-4)@(0,1)"],
+        );
+        check(
+            &[("\"0@0,1@0\"", "\"1-0@0\"")],
+            &["3: eal.lcores: 1-0@0 is not a map of lcores; expected lcores below 128, each \
                  once, on CPUs in EAL syntax such as 0@0,1@0 or (2-4)@(0,1)"],
         );
         check(
@@ -1123,7 +1139,8 @@ mod sense {
             &["41: nat.static[0].outside: 198.51.100.16 is in no shard's pool; expected an \
                  address of a pool"],
         );
-        let own = "pool: [ 203.0.113.0/28 ]\n      static: [ { protocol: udp, inside: \"10.0.1.5:53\", outside: \"198.51.100.1:53\" } ]";
+        let own = "pool: [ 203.0.113.0/28 ]\n      static: \
+                   [ { protocol: udp, inside: \"10.0.1.5:53\", outside: \"198.51.100.1:53\" } ]";
         check(
             &[("pool: [ 203.0.113.0/28 ]", own)],
             &["35: shards[1].nat.static[0].outside: 198.51.100.1 is not in the shard's pool; \
@@ -1181,6 +1198,19 @@ mod sense {
             &[("prefix: 100.64.0.0/16", "prefix: 100.64.0.0/40"), ("10.0.0.5:80", "100.64.0.5:80")],
             &["16: shards[0].inside.routes[0].prefix: 100.64.0.0/40 is not a prefix; expected \
                  an IPv4 prefix such as 198.51.100.0/28"],
+        );
+        let route = "{ prefix: 100.64.0.0/16, via: 10.0.0.254 }";
+        check(
+            &[(route, "100.64.0.0/16"), ("10.0.0.5:80", "100.64.0.5:80")],
+            &["16: shards[0].inside.routes[0]: not a mapping; expected a mapping with keys of \
+                 prefix, via"],
+        );
+        let own = "pool: [ 203.0.113.0/40 ]\n      static: \
+                   [ { protocol: udp, inside: \"10.0.1.5:53\", outside: \"203.0.113.1:53\" } ]";
+        check(
+            &[("pool: [ 203.0.113.0/28 ]", own)],
+            &["34: shards[1].nat.pool[0]: 203.0.113.0/40 is not a prefix; expected an IPv4 \
+                 prefix such as 198.51.100.0/28"],
         );
         check(
             &[("eal:\n", "eal: 5\nnothing:\n")],

@@ -38,7 +38,7 @@ type Parsed = Result<(PacketMeta, Layout), DropReason>;
 /// # Errors
 /// The reason to drop the frame: the first check that failed, in header order.
 #[inline]
-pub fn parse(bytes: &[u8], wire_len: u32) -> Parsed {
+pub fn parse(bytes: &[u8], wire_len: u32) -> Result<(PacketMeta, Layout), DropReason> {
     let frame = Layer::new(bytes, wire_len);
     let header: &[u8; 14] = frame.header(DropReason::FrameTooShort)?;
     let mut link = Link { to: Mac(bytes_at(header, 0)), vlan: Layout::UNTAGGED, len: 14 };
@@ -324,7 +324,7 @@ fn parse_icmp(message: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Flow, 
     Ok(Flow { src, dst, tcp, kind, protocol, icmp_type, quoted_header_len: 0 })
 }
 
-const ICMP_HEADER_LEN: u16 = 8;
+pub(crate) const ICMP_HEADER_LEN: u16 = 8;
 pub(crate) const ICMP_ECHO: u8 = 8;
 const ICMP_TIMESTAMP: u8 = 13;
 const ICMP_TIMESTAMP_REPLY: u8 = 14;

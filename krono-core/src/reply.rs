@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use crate::checksum::{self, Sum};
 use crate::frame::Frame;
 use crate::packet::{Kind, Layout, Mac, PacketMeta};
-use crate::parse::{ARP_ETHERNET_IPV4, ARP_REPLY, ARP_REQUEST};
+use crate::parse::{ARP_ETHERNET_IPV4, ARP_REPLY, ARP_REQUEST, ICMP_HEADER_LEN};
 use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, addr_at, bytes_at, u16_at};
 use crate::program::IcmpError;
 use crate::rewrite::put_u16;
@@ -23,7 +23,6 @@ const ICMP_ERROR_MAX: u16 = 576;
 const ECHO_REPLY: u8 = 0;
 
 const IP_HEADER_LEN: u16 = 20;
-const ICMP_HEADER_LEN: u16 = 8;
 
 /// Whether an ICMP error may be sent about this packet at all (RFC 1812, 4.3.2.7): not about an
 /// ICMP error or ARP, not about a packet sent to a group of any layer, and not to a source that

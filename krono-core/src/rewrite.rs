@@ -6,7 +6,7 @@
 use crate::checksum::{self, Sum};
 use crate::frame::Frame;
 use crate::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, Protocol};
-use crate::parse::{ETHERTYPE_VLAN, icmp_kind, u16_at};
+use crate::parse::{ETHERTYPE_VLAN, ICMP_HEADER_LEN, icmp_kind, u16_at};
 use crate::program::Translation;
 
 /// Forwards an IP packet by one hop: decrements its time to live and translates its source to
@@ -166,7 +166,7 @@ fn rewrite_identifier(icmp: &mut [u8], end: Option<Endpoint>) {
 fn rewrite_icmp_error(error: &mut [u8], protocol: Protocol, quoted_header_len: usize, ends: &Ends) {
     // The quoted packet went the other way.
     let ends = Ends { source: ends.destination, destination: ends.source, ..*ends };
-    let (icmp, quote) = error.split_at_mut(8);
+    let (icmp, quote) = error.split_at_mut(ICMP_HEADER_LEN.into());
     let quoted_len = quote.len().min(u16_at(quote, 2).into());
     let kind = match protocol {
         Protocol::Udp => Kind::Udp,

@@ -101,7 +101,8 @@ pub(crate) fn apply(data: &[u8]) {
     let again = krono_core::parse::parse(after, input.wire_len);
     assert_eq!(again, Ok((expected(&input, meta, layout), layout)));
     for (at, (old, new)) in before.iter().zip(after).enumerate() {
-        assert!(old == new || may_change(&meta, &layout, at), "byte {at} of {meta:?}, {layout:?}");
+        let may = may_change(before, &meta, &layout, at);
+        assert!(old == new || may, "byte {at} of {meta:?}, {layout:?}");
     }
     if matches!(meta.kind, Kind::ArpRequest | Kind::ArpReply) {
         return;
@@ -211,27 +212,29 @@ fn expected(input: &Input, meta: PacketMeta, layout: Layout) -> PacketMeta {
 }
 
 /// Whether forwarding may change the byte at `at`: TTL, checksums, addresses, ports.
-fn may_change(meta: &PacketMeta, layout: &Layout, at: usize) -> bool {
-    let transport = |l4: u16, protocol: Protocol, at: usize| {
-        let offset = at.wrapping_sub(usize::from(l4));
-        match protocol {
-            Protocol::Udp => matches!(offset, 0..4 | 6..8),
-            Protocol::Tcp => matches!(offset, 0..4 | 16..18),
-            Protocol::Icmp => matches!(offset, 2..6),
-        }
+fn may_change(frame: &[u8], meta: &PacketMeta, layout: &Layout, at: usize) -> bool {
+    let offset = |header: u16| at.wrapping_sub(usize::from(header));
+    let in_transport = |l4: u16| match meta.protocol {
+        Protocol::Udp => matches!(offset(l4), 0..4 | 6..8),
+        Protocol::Tcp => matches!(offset(l4), 0..4 | 16..18),
+        Protocol::Icmp => matches!(offset(l4), 2..6),
     };
-    let header = at.wrapping_sub(usize::from(layout.l3));
-    if matches!(header, 8 | 10..20) {
+    if matches!(offset(layout.l3), 8 | 10..20) {
         return true;
     }
     if meta.kind != Kind::IcmpError {
-        return transport(layout.l4, meta.protocol, at);
+        return in_transport(layout.l4);
     }
-    let error = at.wrapping_sub(usize::from(layout.l4));
-    let quoted = at.wrapping_sub(usize::from(layout.quoted_l3));
-    matches!(error, 2..4)
-        || matches!(quoted, 10..20)
-        || transport(layout.quoted_l4, meta.protocol, at)
+    matches!(offset(layout.l4), 2..4)
+        || matches!(offset(layout.quoted_l3), 10..20)
+        || in_transport(layout.quoted_l4) && at < quote_end(frame, layout)
+}
+
+/// Where the quoted packet ends: with the error, or before, by its own total length.
+fn quote_end(frame: &[u8], layout: &Layout) -> usize {
+    let l3 = usize::from(layout.quoted_l3);
+    let total_len = word(frame, l3 + 2).expect("parsed before");
+    usize::from(layout.end).min(l3 + usize::from(total_len))
 }
 
 /// How far the sum that the transport checksum makes right is off, modulo 65,535. Over a packet
@@ -251,7 +254,7 @@ fn quoted_residue(frame: &[u8], meta: &PacketMeta, layout: &Layout) -> Option<u3
         return None;
     }
     let (l3, l4) = (usize::from(layout.quoted_l3), usize::from(layout.quoted_l4));
-    let end = usize::from(layout.end).min(l3 + usize::from(word(frame, l3 + 2)?));
+    let end = quote_end(frame, layout);
     match meta.protocol {
         Protocol::Udp if word(frame, l4 + 6) == Some(0) => None,
         Protocol::Tcp if l4 + 18 > end => None,

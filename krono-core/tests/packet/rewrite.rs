@@ -160,6 +160,19 @@ fn a_packet_without_a_hop_left_gains_none() {
 }
 
 #[test]
+fn an_untranslated_packet_keeps_even_the_other_zero() {
+    let mut packet = Packet::tcp((SUBSCRIBER, 40000), (PUBLIC, 443), 0x10);
+    packet.steer(0);
+    let mut bytes = Framed::new(packet).bytes();
+    assert_eq!(bytes[50..52], [0, 0]);
+    bytes[50..52].fill(0xff);
+    let (meta, layout) = parse(&bytes, bytes.len() as u32).unwrap();
+    let mut memory = MemFrame::new(&bytes);
+    apply(&mut memory.as_frame(), &layout, &meta, None, None);
+    assert_eq!(memory.bytes()[34..], bytes[34..]);
+}
+
+#[test]
 fn an_arp_packet_is_left_alone() {
     let bytes = bytes_of(
         "ffffffffffff 020000000002 0806 0001080006040001 \

@@ -19,7 +19,7 @@ enum Source {
     /// A queue for each side, polled in turn.
     Ports { queues: [RxQueue; 2], next: Side },
     /// One queue for both sides, which are VLANs: what came for the outside waits its turn.
-    Trunk { queue: RxQueue, outside_vlan: u16, outside: Burst },
+    Trunk { queue: RxQueue, outside_vlan: u16, outside: Box<Burst> },
     /// Captures of both sides, in the order of their timestamps.
     Captures { captures: [Capture; 2], clock: CaptureClock },
 }
@@ -34,7 +34,7 @@ impl Input {
     /// Both sides on one queue; frames with this VLAN tag are from outside.
     pub(crate) fn trunk(clock: Clock, queue: RxQueue, outside_vlan: Option<u16>) -> Self {
         let outside_vlan = outside_vlan.unwrap_or(Layout::UNTAGGED);
-        Input { clock, source: Source::Trunk { queue, outside_vlan, outside: Burst::new() } }
+        Input { clock, source: Source::Trunk { queue, outside_vlan, outside: Box::default() } }
     }
 
     /// Both sides on queues whose frames have timestamps, which are the time.

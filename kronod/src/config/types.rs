@@ -27,8 +27,8 @@ pub const POOL_ADDRESSES_MAX: u32 = 1 << 14;
 pub const LIST_MAX: usize = 4096;
 /// The least memory for packet buffers, bytes.
 pub const MBUF_MEMORY_MIN: u64 = 16 << 20;
-/// The longest `port_hold`, half the range of the port allocator's 2^14 s clock.
-pub const PORT_HOLD_MAX: Span = Span::from_secs(8192);
+/// The longest `port_hold`: what the port allocator can tell apart.
+pub const PORT_HOLD_MAX: Span = krono_core::ports::HOLD_MAX;
 /// The longest path of a UNIX socket, bytes (`sun_path` less its terminator, unix(7)).
 pub const SOCKET_PATH_MAX: usize = 107;
 

@@ -344,11 +344,11 @@ mod shape {
     #[test]
     fn port_hold_is_bounded_by_the_clock_of_the_allocator() {
         check(
-            &[("port_hold: 120s", "port_hold: 8193s")],
-            &["39: nat.timeouts.port_hold: 8193s is out of range; expected a duration from 0s \
-                 to 2h16m32s"],
+            &[("port_hold: 120s", "port_hold: 3601s")],
+            &["39: nat.timeouts.port_hold: 3601s is out of range; expected a duration from 0s \
+                 to 1h"],
         );
-        valid(&[("port_hold: 120s", "port_hold: 8192s")]);
+        valid(&[("port_hold: 120s", "port_hold: 1h")]);
     }
 
     #[test]

@@ -1177,6 +1177,28 @@ mod sense {
     }
 
     #[test]
+    fn more_static_mappings_than_sessions() {
+        let entry = |i| {
+            let inside = format!("protocol: udp, inside: \"10.0.0.5:{i}\"");
+            format!("{{ {inside}, outside: \"198.51.100.1:{i}\" }}")
+        };
+        let list = (1..=17).map(entry).collect::<Vec<_>>().join(", ");
+        let own = |sessions: u32| {
+            let pool = "pool: [ 198.51.100.0/28 ]";
+            format!("{pool}\n      sessions: {sessions}\n      static: [ {list} ]")
+        };
+        let for_all = "  static: [ { protocol: tcp, inside: \"10.0.0.5:80\", \
+                       outside: \"198.51.100.1:8080\" } ]\n";
+        check(
+            &[("pool: [ 198.51.100.0/28 ]", &own(16)), (for_all, "")],
+            &["25: shards[0].nat.static[16]: there are 17 with this, too many for \
+                 shards[0].nat.sessions (line 24); expected at most 16 static mappings in the \
+                 shard"],
+        );
+        valid(&[("pool: [ 198.51.100.0/28 ]", &own(17)), (for_all, "")]);
+    }
+
+    #[test]
     fn what_is_mistaken_is_not_judged_further() {
         // The port that is meant, the pool that has the address, the network of the gateway.
         check(
@@ -1275,6 +1297,20 @@ mod warnings {
             &[("mtu: 1500", "mtu: 575")],
             &["f.yaml:9: warning: ports[3].mtu: 575 is below what every host must take (RFC \
                  791, 3.1); expected 576 or more"],
+        );
+    }
+
+    #[test]
+    fn a_port_or_a_queue_that_nobody_reads() {
+        let spare = "name: out1, device: net_null3 }\n  - { name: spare, device: net_null4";
+        warned(
+            &[("name: out1, device: net_null3", spare)],
+            &["f.yaml:10: warning: ports[4].name: no shard uses spare; expected a port of a shard"],
+        );
+        warned(
+            &[("port: in1", "port: in1\n      queue: 2")],
+            &["f.yaml:28: warning: shards[1].inside.queue: no shard reads queue 0 of in1; \
+                 expected queues that are counted from 0"],
         );
     }
 

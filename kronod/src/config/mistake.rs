@@ -127,6 +127,11 @@ impl Report {
         result.map_err(|wrong| self.mistake(place, wrong)).ok()
     }
 
+    /// Whether there is no mistake so far.
+    pub(super) fn is_clean(&self) -> bool {
+        self.mistakes.is_empty()
+    }
+
     /// `value` with the warnings about `file`, or its mistakes if there are any.
     pub(super) fn conclude<T>(
         self,

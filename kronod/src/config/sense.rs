@@ -11,8 +11,8 @@ use ipnet::Ipv4Net;
 use krono_core::packet::Endpoint;
 
 use super::draft::{Draft, PortDraft, ShardDraft, SideDraft};
-use super::memory::{Memory, TableSizes};
-use super::mistake::{Report, Wrong};
+use super::memory::{Memory, TableSizes, subscribers_max};
+use super::mistake::{Place, Report, Wrong};
 use super::nat::{NatDraft, StaticDraft, port_count};
 use super::read::{Given, List, Marked};
 use super::types::{POOL_ADDRESSES_MAX, addresses};
@@ -40,6 +40,10 @@ pub(super) fn check(draft: &Draft, memory: &Memory<'_>, report: &mut Report) {
     }
     static_mappings_have_a_shard(draft, report);
     sizes_fit_in_memory(draft, memory, report);
+    // A port whose name is misspelled elsewhere is not one that nobody uses.
+    if report.is_clean() {
+        queues_are_read(draft, report);
+    }
 }
 
 /// Remembers which values are taken, and by whom.
@@ -189,6 +193,27 @@ fn clash(side: &SideDraft, other: &SideDraft, same_shard: bool) -> Option<Wrong>
     Some(Wrong::new(format!("{what} {}", other.place), expected))
 }
 
+/// Warns of frames that nobody would ever receive.
+fn queues_are_read(draft: &Draft, report: &mut Report) {
+    let mut by_port: HashMap<&str, BTreeMap<u16, &Place>> = HashMap::new();
+    for side in draft.shards.items.iter().flat_map(ShardDraft::sides) {
+        let (Some(port), Some(queue)) = (&side.port, &side.queue) else { continue };
+        by_port.entry(&port.value).or_default().insert(queue.value, &queue.place);
+    }
+    for name in draft.ports.items.iter().filter_map(|port| port.name.as_ref()) {
+        let Some(queues) = by_port.get(name.value.as_str()) else {
+            let what = format!("no shard uses {}", name.value);
+            report.warning(&name.place, Wrong::new(what, "a port of a shard"));
+            continue;
+        };
+        let Some((highest, place)) = queues.last_key_value() else { continue };
+        if let Some(unread) = (0..*highest).find(|queue| !queues.contains_key(queue)) {
+            let what = format!("no shard reads queue {unread} of {}", name.value);
+            report.warning(place, Wrong::new(what, "queues that are counted from 0"));
+        }
+    }
+}
+
 fn addresses_are_distinct(shards: &[ShardDraft], report: &mut Report) {
     let mut taken = Taken::new();
     for address in shards.iter().flat_map(ShardDraft::sides).filter_map(|s| s.address.as_ref()) {
@@ -300,6 +325,15 @@ fn owner(entry: &StaticDraft, draft: &Draft) -> Option<usize> {
 
 fn static_mappings_fit(shard: &ShardDraft, entries: &[&StaticDraft], report: &mut Report) {
     let ShardDraft { inside: side, nat: Some(nat), .. } = shard else { return };
+    if let Some(sessions) = &nat.sessions {
+        // Each takes the place of a session and maybe of a subscriber for good.
+        let room = sessions.value.min(subscribers_max(sessions.value)) as usize;
+        if let Some(entry) = entries.get(room) {
+            let what = format!("there are {} with this, too many for {}", room + 1, sessions.place);
+            let expected = format!("at most {room} static mappings in the shard");
+            report.mistake(&entry.place, Wrong::new(what, expected));
+        }
+    }
     let mut insides = Taken::new();
     let mut outsides = Taken::new();
     for entry in entries {

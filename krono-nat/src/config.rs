@@ -57,7 +57,7 @@ pub enum Filtering {
 }
 
 /// How long a session lives after the latest packet from inside.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     /// UDP; RFC 4787, REQ-5: at least 2 minutes, 5 or more recommended.
     pub udp: Span,

@@ -217,33 +217,12 @@ pub fn nat_config(config: &Config, shard: &ShardConfig, seed: [u8; 32]) -> nat::
 
 /// The part of a shard's settings that a reload may change.
 pub fn policy(config: &Config, shard: &ShardConfig) -> nat::Policy {
-    let times = &shard.nat.timeouts;
     nat::Policy {
-        filtering: match shard.nat.filtering {
-            config::Filtering::EndpointIndependent => nat::Filtering::EndpointIndependent,
-            config::Filtering::AddressDependent => nat::Filtering::AddressDependent,
-            config::Filtering::AddressAndPortDependent => nat::Filtering::AddressAndPortDependent,
-        },
+        filtering: shard.nat.filtering,
         hairpinning: shard.nat.hairpinning,
-        timeouts: nat::Timeouts {
-            udp: times.udp,
-            icmp: times.icmp,
-            tcp_established: times.tcp_established,
-            tcp_opening: times.tcp_opening,
-            tcp_closing: times.tcp_closing,
-            port_hold: times.port_hold,
-        },
+        timeouts: shard.nat.timeouts,
         exclude: shard.nat.exclude.clone(),
-        statics: shard
-            .nat
-            .static_mappings
-            .iter()
-            .map(|mapping| nat::StaticMapping {
-                protocol: mapping.protocol,
-                inside: mapping.inside,
-                outside: mapping.outside,
-            })
-            .collect(),
+        statics: shard.nat.static_mappings.clone(),
         firewall: firewall(&config.firewall),
     }
 }

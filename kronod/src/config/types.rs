@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
-use krono_core::packet::{Endpoint, Mac, Protocol, Side};
+use krono_core::packet::{Mac, Protocol, Side};
 use krono_core::time::Span;
+pub use krono_nat::config::{Filtering, StaticMapping, Timeouts};
 
 /// Ethernet ports that the EAL can hold (RTE_MAX_ETHPORTS of a distribution's DPDK).
 pub const PORTS_MAX: usize = 32;
@@ -260,45 +261,6 @@ pub(super) fn addresses(prefix: &Ipv4Net) -> u64 {
 pub enum Mapping {
     /// One public endpoint for an inside endpoint, whatever it talks to.
     EndpointIndependent,
-}
-
-/// `nat.filtering`: whose packets a mapping lets in (RFC 4787, section 5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filtering {
-    /// Anybody's.
-    EndpointIndependent,
-    /// Those of addresses that the subscriber has sent to.
-    AddressDependent,
-    /// Those of endpoints that the subscriber has sent to.
-    AddressAndPortDependent,
-}
-
-/// `nat.timeouts`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// UDP sessions (RFC 4787, REQ-5).
-    pub udp: Span,
-    /// ICMP query sessions (RFC 5508, REQ-2).
-    pub icmp: Span,
-    /// TCP connections that are established (RFC 5382, REQ-5).
-    pub tcp_established: Span,
-    /// TCP connections that are being opened (RFC 7857, section 2.1).
-    pub tcp_opening: Span,
-    /// TCP connections that are being closed (RFC 7857, section 2.1).
-    pub tcp_closing: Span,
-    /// How long a freed port is not given to anybody (RFC 6888, REQ-8).
-    pub port_hold: Span,
-}
-
-/// An entry of `nat.static`: an inside endpoint that always has this public endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StaticMapping {
-    /// UDP or TCP.
-    pub protocol: Protocol,
-    /// In the shard's subscriber networks.
-    pub inside: Endpoint,
-    /// In the shard's pool; its port may lie outside [`NatConfig::ports`].
-    pub outside: Endpoint,
 }
 
 /// `firewall`: what new sessions are allowed. The first rule that matches decides, then

@@ -83,6 +83,16 @@ impl fmt::Display for Protocol {
     }
 }
 
+impl std::str::FromStr for Protocol {
+    type Err = &'static str;
+
+    /// From its name; the error says which there are.
+    fn from_str(text: &str) -> Result<Self, &'static str> {
+        let named = Protocol::ALL.into_iter().find(|protocol| protocol.name() == text);
+        named.ok_or("expected udp, tcp or icmp")
+    }
+}
+
 /// What a packet is to a shard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(u8)]

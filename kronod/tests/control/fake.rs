@@ -4,11 +4,13 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use krono_core::counters::{Counter, CounterSnapshot, Counters};
 use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Protocol, Side};
+use kronod::control::protocol::{Memory, PortFigures};
+use kronod::control::{Facts, ShardFacts};
 use kronod::mailbox::{
     LookupQuery, Mailbox, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardHandle,
     ShardView, mailbox,
@@ -150,5 +152,31 @@ pub(crate) fn row(number: u16) -> SessionRow {
         state: if is_tcp { "established" } else { "open" },
         expires_in_ms: (!is_static).then_some(1000 * u64::from(number)),
         is_static,
+    }
+}
+
+/// What the control plane knows of these shards: ids 0, 7, 14 … on lcores 10, 11, 12 …
+pub(crate) fn facts(shards: &[Fake]) -> Facts {
+    let shard = |(index, fake): (usize, &Fake)| ShardFacts {
+        id: 7 * index as u16,
+        lcore: 10 + index as u16,
+        sessions_max: 1000,
+        handle: fake.handle.clone(),
+        counters: fake.counters.clone(),
+    };
+    let port = PortFigures {
+        name: "access".to_owned(),
+        device: "net_null0".to_owned(),
+        rx_packets: 12_345,
+        rx_missed: 3,
+        ..PortFigures::default()
+    };
+    Facts {
+        config_file: "/etc/kronod.yaml".into(),
+        started: Instant::now(),
+        ready: AtomicBool::new(false),
+        memory: Memory { buffers_bytes: 512 << 20, tables_bytes: 96 << 20, hugepages: true },
+        shards: shards.iter().enumerate().map(shard).collect(),
+        ports: Box::new(move || vec![port.clone()]),
     }
 }

@@ -2,3 +2,5 @@
 
 mod fake;
 mod mailboxes;
+mod requests;
+mod sockets;

@@ -1,0 +1,55 @@
+//! The control socket: what kronoctl and others may ask of a running kronod.
+//!
+//! One thread serves a few clients on a UNIX socket. A request is a line of JSON and so is its
+//! answer, see [`protocol`]. What only a shard knows is asked of its worker through its
+//! [mailbox](crate::mailbox).
+
+mod answer;
+mod client;
+pub mod protocol;
+mod server;
+mod socket;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use krono_core::counters::Counters;
+
+use crate::mailbox::ShardHandle;
+use protocol::{Memory, PortFigures};
+
+pub use client::{Client, ClientError};
+pub use server::Server;
+pub use socket::{BindError, Socket};
+
+/// What the control plane knows of the process that it speaks for.
+pub struct Facts {
+    /// The configuration that it runs by.
+    pub config_file: PathBuf,
+    /// When it started.
+    pub started: Instant,
+    /// Whether all shards are polling; set by who waits for that.
+    pub ready: AtomicBool,
+    /// What it has reserved.
+    pub memory: Memory,
+    /// Its shards, in the order of the configuration.
+    pub shards: Vec<ShardFacts>,
+    /// Asks the devices for their figures.
+    pub ports: Box<dyn Fn() -> Vec<PortFigures> + Send + Sync>,
+}
+
+/// What the control plane knows of a shard.
+pub struct ShardFacts {
+    /// What people call it.
+    pub id: u16,
+    /// The lcore that runs it.
+    pub lcore: u16,
+    /// How many sessions it can hold.
+    pub sessions_max: u32,
+    /// Where to ask it.
+    pub handle: Arc<ShardHandle>,
+    /// Its figures, to be read when it does not answer.
+    pub counters: Arc<Counters>,
+}

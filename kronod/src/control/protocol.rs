@@ -1,0 +1,415 @@
+//! Requests and answers on the control socket, each a line of JSON.
+//!
+//! ```text
+//! → {"version":1,"request":"status"}
+//! → {"version":1,"request":"stats"}
+//! → {"version":1,"request":{"sessions":{"protocol":"tcp","inside":"10.0.0.7","limit":100}}}
+//! → {"version":1,"request":{"lookup":{"outside":"198.51.100.1:4000","protocol":"tcp"}}}
+//! ← {"version":1,"answer":{…}}
+//! ← {"version":1,"error":"a sentence"}
+//! ```
+//!
+//! Requests on one connection are answered in their order. Fields may be added to answers without
+//! a new version; unknown fields in requests are errors.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::str::FromStr;
+
+use krono_core::packet::Protocol;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::mailbox::EndpointFilter;
+
+/// The version of this protocol.
+pub const VERSION: u32 = 1;
+
+/// The longest request, bytes, without the end of its line.
+pub const REQUEST_MAX: usize = 4096;
+
+/// The most sessions in one answer.
+pub const SESSIONS_PER_ANSWER: u32 = 1000;
+
+/// What may be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Request {
+    /// How it is: [`Status`].
+    Status,
+    /// What was counted: [`Stats`].
+    Stats,
+    /// Which sessions live: [`Sessions`].
+    Sessions(SessionsRequest),
+    /// Who has a public endpoint: [`Owners`].
+    Lookup(LookupRequest),
+}
+
+/// Asks for sessions, those that all filters admit.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionsRequest {
+    /// Only those of this shard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u16>,
+    /// Only this transport.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Text<Protocol>>,
+    /// Only with such an inside endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inside: Option<Text<EndpointFilter>>,
+    /// Only with such a public endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outside: Option<Text<EndpointFilter>>,
+    /// Only with such a remote endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Text<EndpointFilter>>,
+    /// Only in the state of this name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// At most so many, and never more than [`SESSIONS_PER_ANSWER`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Where an earlier answer left off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<Text<Cursor>>,
+}
+
+/// Asks who has a public endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LookupRequest {
+    /// The public endpoint.
+    pub outside: SocketAddrV4,
+    /// The transport, all if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Text<Protocol>>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Envelope {
+    version: u32,
+    request: Request,
+}
+
+/// The one field that a request of any version has.
+#[derive(Deserialize)]
+struct AnyEnvelope {
+    version: u32,
+}
+
+impl Request {
+    /// The request as a line, without its end.
+    pub fn to_line(&self) -> String {
+        let envelope = Envelope { version: VERSION, request: self.clone() };
+        serde_json::to_string(&envelope).expect("a request consists of strings and numbers")
+    }
+
+    /// Reads a line, without its end.
+    ///
+    /// # Errors
+    /// A sentence that says what is wrong with it.
+    pub fn from_line(line: &[u8]) -> Result<Request, String> {
+        let wrong = |error: serde_json::Error| format!("not a request: {error}");
+        let AnyEnvelope { version } = serde_json::from_slice(line).map_err(wrong)?;
+        if version != VERSION {
+            return Err(format!("version {version} is not spoken here; expected {VERSION}"));
+        }
+        let envelope: Envelope = serde_json::from_slice(line).map_err(wrong)?;
+        Ok(envelope.request)
+    }
+}
+
+/// What comes back: one of the two.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Response {
+    pub(super) version: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) answer: Option<Box<RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) error: Option<String>,
+}
+
+impl From<Result<Box<RawValue>, String>> for Response {
+    fn from(outcome: Result<Box<RawValue>, String>) -> Self {
+        match outcome {
+            Ok(answer) => Response { version: VERSION, answer: Some(answer), error: None },
+            Err(error) => Response { version: VERSION, answer: None, error: Some(error) },
+        }
+    }
+}
+
+/// A value that travels as the text that people write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Text<T>(pub T);
+
+impl<T: fmt::Display> Serialize for Text<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Text).map_err(D::Error::custom)
+    }
+}
+
+/// A place in a walk over the sessions of all shards: `SHARD:RECORD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cursor {
+    /// The shard's id.
+    pub shard: u16,
+    /// The record to begin at.
+    pub record: u32,
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.shard, self.record)
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once(':').and_then(|(shard, record)| {
+            Some(Cursor { shard: shard.parse().ok()?, record: record.parse().ok()? })
+        });
+        parts.ok_or_else(|| format!("'{text}' is not a cursor; expected one from an answer"))
+    }
+}
+
+/// How the process is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The program's version.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Whole seconds since it started.
+    pub uptime_s: u64,
+    /// Whether all shards have begun to poll.
+    pub ready: bool,
+    /// The configuration that it runs by.
+    pub config_file: String,
+    /// What it has reserved.
+    pub memory: Memory,
+    /// Its shards, in the order of the configuration.
+    pub shards: Vec<ShardStatus>,
+    /// Its ports, likewise.
+    pub ports: Vec<PortFigures>,
+}
+
+/// The memory that was reserved at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// For packet buffers, `eal.memory`.
+    pub buffers_bytes: u64,
+    /// For the tables of all shards.
+    pub tables_bytes: u64,
+    /// Whether it is in huge pages.
+    pub hugepages: bool,
+}
+
+/// What became of a shard's worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ShardState {
+    /// It answers.
+    Polling,
+    /// It does not answer.
+    Hung,
+    /// It has ended.
+    Stopped,
+}
+
+impl ShardState {
+    /// The name on screen, as in JSON.
+    pub const fn name(self) -> &'static str {
+        match self {
+            ShardState::Polling => "polling",
+            ShardState::Hung => "hung",
+            ShardState::Stopped => "stopped",
+        }
+    }
+}
+
+/// How a shard is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShardStatus {
+    /// What people call it.
+    pub id: u16,
+    /// The lcore that runs it.
+    pub lcore: u16,
+    /// What became of its worker.
+    pub state: ShardState,
+    /// Live sessions.
+    pub sessions: u64,
+    /// How many it can hold.
+    pub sessions_max: u32,
+    /// Live mappings.
+    pub mappings: u64,
+    /// Subscribers with mappings.
+    pub subscribers: u64,
+}
+
+/// What was counted since the start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// By the shards.
+    pub shards: Vec<ShardStats>,
+    /// By the devices.
+    pub ports: Vec<PortFigures>,
+}
+
+/// What a shard counted. Received frames are sent, consumed, held or dropped; if `stale` is false
+/// that adds up exactly.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ShardStats {
+    /// What people call it.
+    pub id: u16,
+    /// The lcore that runs it.
+    pub lcore: u16,
+    /// What became of its worker.
+    pub state: ShardState,
+    /// Whether the worker did not answer, so that these are the figures that it left behind.
+    pub stale: bool,
+    /// Frames received.
+    pub received: u64,
+    /// Every [`krono_core::counters::Counter`] by its name.
+    #[serde(flatten)]
+    pub counters: BTreeMap<String, u64>,
+    /// Received frames that were dropped, by the name of every reason.
+    pub drops: BTreeMap<String, u64>,
+    /// What came and went on the subscriber side, frames that the shard made included.
+    pub inside: SideFigures,
+    /// Likewise on the Internet's side.
+    pub outside: SideFigures,
+    /// How many bursts of which sizes were received.
+    pub bursts: Vec<BurstClass>,
+    /// Polls that found something.
+    pub busy_polls: u64,
+    /// Cycles that a received frame took on average.
+    pub cycles_per_packet: Option<f64>,
+}
+
+/// Traffic of a side of a shard. Bytes are those of the Ethernet frames without their checksums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideFigures {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+}
+
+/// Bursts of some sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BurstClass {
+    /// The least size.
+    pub size_min: u64,
+    /// The greatest.
+    pub size_max: u64,
+    /// How many there were.
+    pub count: u64,
+}
+
+/// What a device counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortFigures {
+    /// What the configuration calls it.
+    pub name: String,
+    /// What DPDK calls it.
+    pub device: String,
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received.
+    pub rx_bytes: u64,
+    /// Frames lost because the receive ring was full.
+    pub rx_missed: u64,
+    /// Frames received damaged.
+    pub rx_errors: u64,
+    /// Frames lost because no buffer was free.
+    pub rx_no_buffer: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent.
+    pub tx_bytes: u64,
+    /// Frames that the device failed to send.
+    pub tx_errors: u64,
+}
+
+/// Some of the sessions.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sessions {
+    /// In no order. A session that lives throughout a walk is shown exactly once.
+    pub sessions: Vec<Session>,
+    /// Where to go on; none at the end. There may be one though no session was found yet.
+    pub cursor: Option<Text<Cursor>>,
+}
+
+/// A session, or a static mapping that has none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The shard that has it.
+    pub shard: u16,
+    /// The transport.
+    pub protocol: Text<Protocol>,
+    /// The subscriber's endpoint.
+    pub inside: SocketAddrV4,
+    /// The public endpoint.
+    pub outside: SocketAddrV4,
+    /// The endpoint in the Internet; none without a session.
+    pub remote: Option<SocketAddrV4>,
+    /// The name of its state.
+    pub state: String,
+    /// When it ends if no packet comes, milliseconds; none if it does not end.
+    pub expires_in_ms: Option<u64>,
+    /// Whether its mapping is a static one.
+    #[serde(rename = "static")]
+    pub is_static: bool,
+}
+
+/// Who has a public endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owners {
+    /// The public endpoint.
+    pub outside: SocketAddrV4,
+    /// Who has it, for each protocol; empty if nobody.
+    pub owners: Vec<Owner>,
+}
+
+/// The owner of a public endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// The shard that has the mapping.
+    pub shard: u16,
+    /// The transport.
+    pub protocol: Text<Protocol>,
+    /// The subscriber's endpoint.
+    pub inside: SocketAddrV4,
+}
+
+/// The body of a fuzz target: any line is refused with a sentence, or is a request that survives
+/// being written and read again.
+///
+/// # Panics
+/// If that does not hold.
+pub fn fuzz_control(line: &[u8]) {
+    match Request::from_line(line) {
+        Ok(request) => {
+            let again = Request::from_line(request.to_line().as_bytes());
+            assert_eq!(again.as_ref(), Ok(&request), "{:?}", String::from_utf8_lossy(line));
+        }
+        Err(sentence) => assert!(!sentence.is_empty()),
+    }
+}

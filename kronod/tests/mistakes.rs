@@ -1021,6 +1021,15 @@ mod sense {
     }
 
     #[test]
+    fn captures_of_both_sides_are_two_ports() {
+        check(
+            &[("port: in1", "port: out1\n      vlan: 5"), ("clock: tsc", "clock: capture")],
+            &["31: shards[1].outside.port: clock: capture merges the captures of two ports, and \
+                 this is one; expected a port of its own for each side"],
+        );
+    }
+
+    #[test]
     fn a_gateway_that_is_not_on_link() {
         check(
             &[("prefix: 100.64.0.0/16, via: 10.0.0.254", "prefix: 100.64.0.0/16, via: 10.0.1.254")],

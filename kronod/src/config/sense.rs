@@ -15,7 +15,7 @@ use super::memory::{Memory, TableSizes, subscribers_max};
 use super::mistake::{Place, Report, Wrong};
 use super::nat::{NatDraft, StaticDraft, port_count};
 use super::read::{Given, List, Marked};
-use super::types::{POOL_ADDRESSES_MAX, addresses};
+use super::types::{Clock, POOL_ADDRESSES_MAX, addresses};
 use super::values::{ends, shown_size};
 
 /// Reports all mistakes of sense.
@@ -27,7 +27,7 @@ pub(super) fn check(draft: &Draft, memory: &Memory<'_>, report: &mut Report) {
         port_is_declared(side, &draft.ports, report);
         neighbours_are_on_link(side, report);
     }
-    queues_have_one_reader(&draft.shards.items, report);
+    queues_have_one_reader(draft, report);
     addresses_are_distinct(&draft.shards.items, report);
     pools_are_disjoint(&draft.shards.items, report);
     pools_are_nobodys(&draft.shards.items, report);
@@ -161,14 +161,23 @@ fn neighbours_are_on_link(side: &SideDraft, report: &mut Report) {
 }
 
 /// A queue is polled by one shard, and frames on one port can be told apart by VLAN and MAC.
-fn queues_have_one_reader(shards: &[ShardDraft], report: &mut Report) {
+fn queues_have_one_reader(draft: &Draft, report: &mut Report) {
     let mut by_port: HashMap<&str, Vec<(usize, &SideDraft)>> = HashMap::new();
-    let sides = shards.iter().enumerate().flat_map(|(i, shard)| shard.sides().map(move |s| (i, s)));
+    let is_replay = draft.clock == Some(Clock::Capture);
+    let sides = draft
+        .shards
+        .items
+        .iter()
+        .enumerate()
+        .flat_map(|(i, shard)| shard.sides().map(move |s| (i, s)));
     for (shard, side) in sides {
         let Some(port) = &side.port else { continue };
         let others = by_port.entry(&port.value).or_default();
         if let Some(wrong) = others.iter().find_map(|(i, other)| clash(side, other, *i == shard)) {
             report.mistake(&port.place, wrong);
+        } else if is_replay && others.iter().any(|(i, _)| *i == shard) {
+            let what = "clock: capture merges the captures of two ports, and this is one";
+            report.mistake(&port.place, Wrong::new(what, "a port of its own for each side"));
         }
         others.push((shard, side));
     }

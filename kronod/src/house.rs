@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
-use krono_core::carve::Measure;
 use krono_core::counters::Counters;
 use krono_core::packet::{Mac, Side};
 use krono_core::router::{Route, Router, RouterConfig, SideConfig as RouterSide};
@@ -17,6 +16,7 @@ use krono_nat::config as nat;
 
 use crate::changes::ChangeCounts;
 use crate::config::{self, Config, ShardConfig, SideConfig};
+use crate::control::protocol::PortFigures;
 use crate::held::Held;
 use crate::input::Input;
 use crate::mailbox::Mailbox;
@@ -55,6 +55,16 @@ fn lcores(config: &Config) -> String {
     config.shards.iter().map(map).collect::<Vec<_>>().join(",")
 }
 
+/// The CPUs that workers poll on, as far as the map of lcores says so plainly.
+pub(crate) fn worker_cpus(config: &Config) -> Vec<usize> {
+    let map = lcores(config);
+    let pairs = map.split(',').filter_map(|pair| pair.split_once('@'));
+    pairs
+        .filter(|(lcore, _)| config.shards.iter().any(|shard| lcore.parse() == Ok(shard.lcore)))
+        .filter_map(|(_, cpu)| cpu.parse().ok())
+        .collect()
+}
+
 fn hugepages(wanted: config::Hugepages) -> krono_io::Hugepages {
     match wanted {
         config::Hugepages::Auto => krono_io::Hugepages::Auto,
@@ -69,6 +79,7 @@ pub struct Ports {
 }
 
 struct OpenPort {
+    name: String,
     port: Port,
     pool: Pool,
     rx: Vec<Option<RxQueue>>,
@@ -100,15 +111,18 @@ impl Ports {
             let (opened, rx, tx) = Port::open(eal, &port.device.to_string(), &settings, &pool)
                 .with_context(|| format!("port {}", port.name))?;
             let (rx, tx) = (rx.into_iter().map(Some), tx.into_iter().map(Some));
-            Ok(OpenPort { port: opened, pool, rx: rx.collect(), tx: tx.collect() })
+            let name = port.name.clone();
+            Ok(OpenPort { name, port: opened, pool, rx: rx.collect(), tx: tx.collect() })
         };
         let ports = config.ports.iter().enumerate().map(open).collect::<anyhow::Result<_>>()?;
         Ok(Ports { ports })
     }
 
-    /// The devices' own counts, in the order of the configuration.
-    pub fn stats(&self) -> impl Iterator<Item = krono_io::PortStats> {
-        self.ports.iter().map(|open| open.port.stats())
+    /// What tells the devices' own figures, in the order of the configuration, when the queues
+    /// are with their shards.
+    pub fn into_figures(self) -> impl Fn() -> Vec<PortFigures> + Send + Sync {
+        let ports: Vec<_> = self.ports.into_iter().map(|open| (open.name, open.port)).collect();
+        move || ports.iter().map(|(name, port)| figures(name, port)).collect()
     }
 
     fn mac(&self, side: &SideConfig) -> Mac {
@@ -124,17 +138,42 @@ impl Ports {
     }
 }
 
+fn figures(name: &str, port: &Port) -> PortFigures {
+    let stats = port.stats();
+    PortFigures {
+        name: name.to_owned(),
+        device: port.device().to_owned(),
+        rx_packets: stats.rx_packets,
+        rx_bytes: stats.rx_bytes,
+        rx_missed: stats.rx_missed,
+        rx_errors: stats.rx_errors,
+        rx_no_buffer: stats.rx_no_buffer,
+        tx_packets: stats.tx_packets,
+        tx_bytes: stats.tx_bytes,
+        tx_errors: stats.tx_errors,
+    }
+}
+
 /// One queue more than the highest that a shard names.
 fn queues_of(config: &Config, port: usize) -> u16 {
     let sides = config.shards.iter().flat_map(|shard| [&shard.inside, &shard.outside]);
     sides.filter(|side| side.port == port).map(|side| side.queue + 1).max().unwrap_or(1)
 }
 
+/// The memory of a shard's tables.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tables {
+    /// How much there is.
+    pub(crate) bytes: u64,
+    /// Whether it lies on huge pages.
+    pub(crate) huge: bool,
+}
+
 /// Makes the worker of a shard: its memory, its router, its translator, its queues.
 ///
 /// # Errors
 /// If the memory is not to be had, or its static mappings do not fit.
-pub fn worker(
+pub(crate) fn worker(
     config: &Config,
     shard: &ShardConfig,
     ports: &mut Ports,
@@ -142,11 +181,12 @@ pub fn worker(
     seed: [u8; 32],
     counters: Arc<Counters>,
     mailbox: Mailbox,
-) -> anyhow::Result<Worker> {
+) -> anyhow::Result<(Worker, Tables)> {
     let settings = nat_config(config, shard, seed);
-    let bytes = Measure::default().and::<u8>(Nat::memory_bytes(&settings)).bytes();
+    let bytes = Nat::memory_bytes(&settings);
     let mut arena = Arena::map(bytes, hugepages(config.eal.hugepages))
         .with_context(|| format!("shard {}: {} sessions", shard.id, settings.sessions))?;
+    let tables = Tables { bytes: bytes as u64, huge: arena.is_huge() };
     let memory = arena.take::<u8>(bytes)?;
     let Ok(nat) = Nat::new(&settings, memory, Ticks(0)) else {
         bail!("shard {}: its static mappings do not fit nat.sessions", shard.id);
@@ -168,7 +208,7 @@ pub fn worker(
         };
         (input, Output::new(inside_tx, Some(outside_tx)))
     };
-    Ok(Worker {
+    let worker = Worker {
         shard: Shard::new(router, nat),
         input,
         output,
@@ -179,7 +219,8 @@ pub fn worker(
         mailbox,
         yields: config.eal.idle == config::Idle::Yield,
         now: Ticks(0),
-    })
+    };
+    Ok((worker, tables))
 }
 
 fn router_config(config: &Config, shard: &ShardConfig, ports: &Ports) -> RouterConfig {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,10 +14,12 @@ use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::alarms::Alarms;
-use crate::config::{self, Config, Memory};
+use crate::config::{self, Config, Memory, ShardConfig};
+use crate::control::{self, Facts, ShardFacts};
 use crate::house::{self, Ports};
 use crate::mailbox::{Reload, ShardHandle, mailbox};
 use crate::privileges;
+use crate::spare_cpus::SpareCpus;
 
 /// How often the daemon looks after its shards.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -67,33 +69,39 @@ impl Signals {
 }
 
 struct Daemon {
-    path: PathBuf,
     config: Config,
     shards: Vec<RunningShard>,
+    facts: Arc<Facts>,
+    /// Ends with the daemon.
+    _control: control::Server,
 }
 
 struct RunningShard {
     id: u16,
     counters: Arc<Counters>,
-    handle: ShardHandle,
+    handle: Arc<ShardHandle>,
     alarms: Alarms,
     task: Task<()>,
 }
 
 impl Daemon {
     fn start(path: &Path, config: Config, options: &Options) -> anyhow::Result<Daemon> {
+        // First what fails at once, and what is to be known before the EAL moves threads.
+        let socket = control::Socket::bind(&config.control_socket)?;
+        let cpus = SpareCpus::find(&house::worker_cpus(&config));
         let eal = house::start_eal(&config)?;
         let mut ports = Ports::open(&eal, &config)?;
         let clock = Clock::new(&eal);
         let seed = seed(options.seed)?;
-        let mut workers = Vec::new();
+        let (mut workers, mut tables) = (Vec::new(), Vec::new());
         for shard in &config.shards {
             let counters = Arc::new(Counters::new());
             let seed = seed_of_shard(seed, shard.id);
             let (handle, mailbox) = mailbox();
-            let worker =
+            let (worker, made) =
                 house::worker(&config, shard, &mut ports, clock, seed, counters.clone(), mailbox)?;
-            workers.push((shard, counters, handle, worker));
+            tables.push(made);
+            workers.push((shard, counters, Arc::new(handle), worker));
         }
         let mut shards = Vec::new();
         for (shard, counters, handle, mut worker) in workers {
@@ -105,8 +113,11 @@ impl Daemon {
             shards.push(RunningShard { id: shard.id, counters, handle, alarms, task });
         }
         reduce_privileges();
-        let daemon = Daemon { path: path.into(), shards, config };
+        let facts = Arc::new(facts(path, &config, &shards, &tables, ports));
+        let control = control::Server::start(socket, facts.clone(), cpus)?;
+        let daemon = Daemon { shards, config, facts, _control: control };
         daemon.wait_until_polling()?;
+        daemon.facts.ready.store(true, Ordering::Relaxed);
         Ok(daemon)
     }
 
@@ -155,13 +166,14 @@ impl Daemon {
 
     /// Reads the configuration again and applies what running shards can take.
     fn reload(&mut self) {
-        let (config, warnings) = match config::load(&self.path, &Memory::of_this_machine()) {
-            Ok(valid) => valid,
-            Err(mistakes) => {
-                error!("not reloaded, the old configuration stays:\n{mistakes}");
-                return;
-            }
-        };
+        let (config, warnings) =
+            match config::load(&self.facts.config_file, &Memory::of_this_machine()) {
+                Ok(valid) => valid,
+                Err(mistakes) => {
+                    error!("not reloaded, the old configuration stays:\n{mistakes}");
+                    return;
+                }
+            };
         warnings.iter().for_each(|warning| warn!("{warning}"));
         let plan = config::reload_plan(&self.config, &config);
         plan.restart.iter().for_each(|what| warn!("{what} differs, which needs a restart"));
@@ -200,6 +212,35 @@ impl Daemon {
             );
         }
         outcome
+    }
+}
+
+/// What the control plane may tell of this process.
+fn facts(
+    path: &Path,
+    config: &Config,
+    shards: &[RunningShard],
+    tables: &[house::Tables],
+    ports: Ports,
+) -> Facts {
+    let of_shard = |(shard, running): (&ShardConfig, &RunningShard)| ShardFacts {
+        id: shard.id,
+        lcore: shard.lcore,
+        sessions_max: shard.nat.sessions,
+        handle: running.handle.clone(),
+        counters: running.counters.clone(),
+    };
+    Facts {
+        config_file: path.to_owned(),
+        started: Instant::now(),
+        ready: AtomicBool::new(false),
+        memory: control::protocol::Memory {
+            buffers_bytes: config.eal.memory,
+            tables_bytes: tables.iter().map(|table| table.bytes).sum(),
+            hugepages: tables.iter().all(|table| table.huge),
+        },
+        shards: config.shards.iter().zip(shards).map(of_shard).collect(),
+        ports: Box::new(ports.into_figures()),
     }
 }
 

@@ -12,6 +12,7 @@ pub mod house;
 mod housekeep;
 mod input;
 pub mod mailbox;
+pub mod metrics;
 mod output;
 mod privileges;
 pub mod run;

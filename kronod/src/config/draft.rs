@@ -133,7 +133,7 @@ pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
         firewall: firewall::read(&map, report),
         clock: map.or("clock", Clock::Tsc, clock, report).map(|clock| clock.value),
         control_socket: control.and_then(|control| {
-            let default = PathBuf::from("/run/kronod.sock");
+            let default = PathBuf::from(CONTROL_SOCKET);
             Some(control.or("socket", default, values::socket_path, report)?.value)
         }),
         metrics_listen: metrics.and_then(|metrics| {

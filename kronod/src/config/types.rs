@@ -30,6 +30,8 @@ pub const LIST_MAX: usize = 4096;
 pub const MBUF_MEMORY_MIN: u64 = 16 << 20;
 /// The longest `port_hold`: what the port allocator can tell apart.
 pub const PORT_HOLD_MAX: Span = krono_core::ports::HOLD_MAX;
+/// Where the control socket is unless the configuration says otherwise.
+pub const CONTROL_SOCKET: &str = "/run/kronod.sock";
 /// The longest path of a UNIX socket, bytes (`sun_path` less its terminator, unix(7)).
 pub const SOCKET_PATH_MAX: usize = 107;
 

@@ -69,7 +69,7 @@ fn stats(facts: &Facts) -> Stats {
 }
 
 /// The figures of all shards: those that the workers tell, exact, or else those that they left.
-fn snapshots(facts: &Facts) -> Vec<(ShardState, CounterSnapshot)> {
+pub(crate) fn snapshots(facts: &Facts) -> Vec<(ShardState, CounterSnapshot)> {
     let by = Instant::now() + PATIENCE;
     let asked: Vec<_> =
         facts.shards.iter().map(|shard| shard.handle.post(Box::default())).collect();

@@ -20,6 +20,7 @@ use krono_core::counters::Counters;
 use crate::mailbox::ShardHandle;
 use protocol::{Memory, PortFigures};
 
+pub(crate) use answer::snapshots;
 pub use client::{Client, ClientError};
 pub use server::Server;
 pub use socket::{BindError, Socket};

@@ -3,4 +3,5 @@
 mod fake;
 mod mailboxes;
 mod requests;
+mod scrapes;
 mod sockets;

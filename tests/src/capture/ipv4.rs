@@ -303,20 +303,32 @@ impl Packet {
         self.replace(self.l4 + at, &new.1.to_be_bytes(), &[checksum_at]);
     }
 
-    /// Replaces an endpoint in the packet quoted by an ICMP error. The quoted checksums follow,
+    /// Replaces an address in the packet quoted by an ICMP error. The quoted checksums follow,
     /// where they are there, and so does the error's own.
+    pub fn set_quoted_address(&mut self, quote: Quote, end: End, new: Ipv4Addr) {
+        let mut checksums = vec![quote.l3 + 10];
+        checksums.extend(self.quoted_checksum_at(quote).filter(|_| quote.protocol != ICMP));
+        self.replace_quoted(quote.l3 + end.address_at(), &new.octets(), &checksums);
+    }
+
+    /// Replaces address and port in the packet quoted by an ICMP error; for a quoted ICMP message
+    /// the port is the identifier.
     pub fn set_quoted_endpoint(&mut self, quote: Quote, end: End, new: Endpoint) {
+        self.set_quoted_address(quote, end, new.0);
+        let at = if quote.protocol == ICMP { 4 } else { end.port_at() };
+        let checksums: Vec<usize> = self.quoted_checksum_at(quote).into_iter().collect();
+        self.replace_quoted(quote.l4 + at, &new.1.to_be_bytes(), &checksums);
+    }
+
+    /// Where the checksum of a quoted transport header is, if the quote reaches so far.
+    fn quoted_checksum_at(&self, quote: Quote) -> Option<usize> {
+        let at = quote.l4 + transport_checksum_offset(quote.protocol);
+        (at + 2 <= self.bytes.len()).then_some(at)
+    }
+
+    fn replace_quoted(&mut self, at: usize, new: &[u8], checksums: &[usize]) {
         let before = sum(&self.bytes[self.l4 + 8..]);
-        let quoted_checksum = quote.l4 + transport_checksum_offset(quote.protocol);
-        let is_there = quoted_checksum + 2 <= self.bytes.len();
-        let transport_checksum = is_there.then_some(quoted_checksum);
-        let mut address_checksums = vec![quote.l3 + 10];
-        address_checksums.extend(transport_checksum.filter(|_| quote.protocol != ICMP));
-        let address_at = quote.l3 + end.address_at();
-        self.replace(address_at, &new.0.octets(), &address_checksums);
-        let port_at = if quote.protocol == ICMP { 4 } else { end.port_at() };
-        let port_checksums: Vec<usize> = transport_checksum.into_iter().collect();
-        self.replace(quote.l4 + port_at, &new.1.to_be_bytes(), &port_checksums);
+        self.replace(at, new, checksums);
         let after = sum(&self.bytes[self.l4 + 8..]);
         self.update_checksum(self.l4 + 2, before, after);
     }

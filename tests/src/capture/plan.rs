@@ -43,7 +43,7 @@ impl Side {
 pub enum Excuse {
     /// Its flow has not been opened by a packet from inside that is itself without excuse.
     NotOpen,
-    /// From or to a multicast or broadcast address, or from no address.
+    /// From or to a multicast or broadcast address.
     NotUnicast,
     /// Its time to live ends at the NAT.
     TtlEnds,
@@ -165,15 +165,15 @@ impl Plan {
             excuse = (!flow.is_open).then_some(Excuse::NotOpen);
         }
         let (inside, outside) = (flow.inside, flow.outside);
-        let subscriber = (self.subscriber(inside.0, current), inside.1);
-        self.readdress(&mut packet, quote, side, subscriber, outside, current);
+        let subscriber = self.subscriber(inside.0, current);
+        self.readdress(&mut packet, quote, side, subscriber, outside.0, current);
         self.packets.push(Planned {
             capture: self.captures,
             time_us: self.now_us,
             side,
             quote: packet.quote().filter(|_| is_error),
             packet,
-            subscriber: (key.0, subscriber),
+            subscriber: (key.0, (subscriber, inside.1)),
             excuse,
         });
     }
@@ -184,8 +184,8 @@ impl Plan {
         packet: &mut Packet,
         quote: Option<Quote>,
         side: Side,
-        subscriber: Endpoint,
-        outside: Endpoint,
+        subscriber: Ipv4Addr,
+        outside: Ipv4Addr,
         current: &mut Current,
     ) {
         let local = side.local_end();
@@ -194,14 +194,13 @@ impl Plan {
         // A router may report what it saw of a subscriber's packet: it is inside, too.
         let local_address = match quote {
             Some(_) => self.subscriber(packet.address(local), current),
-            None => subscriber.0,
+            None => subscriber,
         };
         packet.set_address(remote, remote_address);
         packet.set_address(local, local_address);
         if let Some(quote) = quote {
-            let outside = (self.reachable(outside.0), outside.1);
-            packet.set_quoted_endpoint(quote, remote, subscriber);
-            packet.set_quoted_endpoint(quote, local, outside);
+            packet.set_quoted_address(quote, remote, subscriber);
+            packet.set_quoted_address(quote, local, self.reachable(outside));
         }
         // Many captures hold headers as they were before the hardware completed them.
         packet.correct_header_checksum();
@@ -258,7 +257,7 @@ fn own_excuse(packet: &Packet, quote: Option<&Quote>) -> Option<Excuse> {
                 !quote.checksum_is_right || !matches!(quote.protocol, ICMP | TCP | UDP)
             })
     };
-    if is_group(source.0) || is_group(destination.0) || source.0.is_unspecified() {
+    if is_group(source.0) || is_group(destination.0) {
         Some(Excuse::NotUnicast)
     } else if packet.ttl() <= 1 {
         Some(Excuse::TtlEnds)
@@ -384,6 +383,16 @@ mod tests {
             plan.packets.iter().all(|planned| planned.packet.protocol() != ICMP
                 || planned.packet.icmp_checksum_is_right())
         );
+    }
+
+    #[test]
+    fn an_error_about_a_query_keeps_its_identifier() {
+        let echo = Icmpv4Type::EchoRequest(IcmpEchoHeader { id: 9, seq: 1 });
+        let query = icmp(CLIENT.0, SERVER.0, echo, b"x");
+        let plan = plan(&[&[query.clone(), unreachable(SERVER.0, CLIENT.0, &query)]]);
+        assert_eq!(fates(&plan), [(Side::Inside, None), (Side::Outside, None)]);
+        let quote = plan.packets[1].quote.unwrap();
+        assert_eq!((quote.source, quote.destination), ((FIRST_SUBSCRIBER, 9), (SERVER.0, 0)));
     }
 
     #[test]

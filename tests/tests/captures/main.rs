@@ -256,16 +256,11 @@ fn verify_checksums(plan: &[Planned], side: Side, matched: &Matched, dir: &Path)
     let from: HashMap<usize, usize> =
         matched.outputs.iter().map(|(number, (frame, _))| (*frame, input_frames[number])).collect();
     for (frame, bad) in &bad_outputs {
-        let input_bad = from.get(frame).and_then(|input| bad_inputs.get(input));
-        let is_new = bad
-            .iter()
-            .enumerate()
-            .any(|(field, count)| *count > input_bad.map_or(0, |input_bad| input_bad[field]));
-        ensure!(
-            !is_new,
-            "frame {} of {output}: {bad:?} bad IP, TCP, UDP, ICMP checksums",
-            frame + 1
-        );
+        let is_new = match from.get(frame) {
+            Some(input) => bad.exceeds(bad_inputs.get(input)),
+            None => bad.is_of_an_error_itself(),
+        };
+        ensure!(!is_new, "frame {} of {output}: {bad:?}", frame + 1);
     }
     println!(
         "{output}: {} frames with bad checksums, {} in {input}; none is new",
@@ -275,23 +270,36 @@ fn verify_checksums(plan: &[Planned], side: Side, matched: &Matched, dir: &Path)
     Ok(())
 }
 
-/// The frames of a file (from 0) in which tshark finds bad checksums: how many of IP, TCP, UDP and
-/// ICMP.
-fn bad_checksums(path: &Path) -> Result<HashMap<usize, [usize; 4]>> {
-    const FIELDS: [&str; 4] = [
-        "ip.checksum.status",
-        "tcp.checksum.status",
-        "udp.checksum.status",
-        "icmp.checksum.status",
-    ];
+/// What tshark says of the checksums of a frame: for IP, TCP, UDP and ICMP, whether each of that
+/// kind is bad, those of quoted packets behind the frame's own.
+#[derive(Debug)]
+struct Checksums([Vec<bool>; 4]);
+
+impl Checksums {
+    /// Whether more of a kind are bad than in another frame.
+    fn exceeds(&self, other: Option<&Checksums>) -> bool {
+        let bad = |kind: &Vec<bool>| kind.iter().filter(|bad| **bad).count();
+        let allowed = |kind: usize| other.map_or(0, |other| bad(&other.0[kind]));
+        self.0.iter().enumerate().any(|(kind, these)| bad(these) > allowed(kind))
+    }
+
+    /// Whether the NAT's own ICMP error is wrong, rather than the packet that it quotes.
+    fn is_of_an_error_itself(&self) -> bool {
+        let [ip, .., icmp] = &self.0;
+        [ip, icmp].iter().any(|kind| kind.first() == Some(&true))
+    }
+}
+
+/// The frames of a file (from 0) in which tshark finds bad checksums.
+fn bad_checksums(path: &Path) -> Result<HashMap<usize, Checksums>> {
     const BAD: &str = "0";
     let mut tshark = Command::new("tshark");
     tshark.args(["-n", "-T", "fields", "-e", "frame.number"]);
-    for preference in ["ip.check_checksum", "tcp.check_checksum", "udp.check_checksum"] {
-        tshark.args(["-o", &format!("{preference}:TRUE")]);
+    for protocol in ["ip", "tcp", "udp"] {
+        tshark.args(["-o", &format!("{protocol}.check_checksum:TRUE")]);
     }
-    for field in FIELDS {
-        tshark.args(["-e", field]);
+    for protocol in ["ip", "tcp", "udp", "icmp"] {
+        tshark.args(["-e", &format!("{protocol}.checksum.status")]);
     }
     let output = tshark.arg("-r").arg(path).output().context("tshark")?;
     ensure!(output.status.success(), "tshark: {}", String::from_utf8_lossy(&output.stderr));
@@ -299,11 +307,11 @@ fn bad_checksums(path: &Path) -> Result<HashMap<usize, [usize; 4]>> {
     for line in String::from_utf8(output.stdout)?.lines() {
         let mut columns = line.split('\t');
         let frame: usize = columns.next().unwrap_or_default().parse()?;
-        let counts = columns.map(|column| column.split(',').filter(|s| *s == BAD).count());
-        let counts: Vec<usize> = counts.collect();
-        let counts: [usize; 4] = counts.try_into().ok().context("tshark printed other fields")?;
-        if counts != [0; 4] {
-            bad.insert(frame - 1, counts);
+        let kinds: Vec<Vec<bool>> =
+            columns.map(|column| column.split(',').map(|status| status == BAD).collect()).collect();
+        let checksums = Checksums(kinds.try_into().ok().context("tshark printed other fields")?);
+        if checksums.0.iter().flatten().any(|bad| *bad) {
+            bad.insert(frame - 1, checksums);
         }
     }
     Ok(bad)

@@ -20,10 +20,10 @@ const ANSWER_MAX: u64 = 64 << 20;
 pub enum ClientError {
     /// Nobody is there.
     #[error("no kronod answers on {0}: {1}; is it running, and may you ask it?")]
-    NoDaemon(String, #[source] io::Error),
+    NoDaemon(String, io::Error),
     /// It went away.
     #[error("kronod did not answer: {0}")]
-    Lost(#[source] io::Error),
+    Lost(io::Error),
     /// What it says makes no sense.
     #[error("kronod's answer is not understood ({0}); kronoctl and kronod must be of one version")]
     Strange(String),

@@ -18,7 +18,7 @@ pub enum BindError {
     NotASocket(String),
     /// The system refuses.
     #[error("control.socket: {0}: {1}; the directory must exist and be writable")]
-    Io(String, #[source] io::Error),
+    Io(String, io::Error),
 }
 
 /// A socket that listens at a path, which it removes when it is dropped. Only its owner may

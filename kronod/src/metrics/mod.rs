@@ -33,7 +33,6 @@ const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset
 #[error("metrics.listen: {address}: {reason}; choose an address of this machine and a free port")]
 pub struct ListenError {
     address: SocketAddr,
-    #[source]
     reason: io::Error,
 }
 

@@ -1,0 +1,163 @@
+//! The command line.
+
+use std::fmt;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand};
+use krono_core::packet::Protocol;
+use kronod::config::CONTROL_SOCKET;
+use kronod::control::protocol::Cursor;
+use kronod::mailbox::EndpointFilter;
+
+const AFTER_HELP: &str = "\
+EXAMPLES:
+    kronoctl status
+        Is it running, since when, and does every shard answer?
+
+    kronoctl stats --watch
+        Rates, refreshed every second until Ctrl-C.
+
+    kronoctl sessions --inside 10.0.0.7 --protocol tcp
+        What one subscriber has open.
+
+    kronoctl lookup 198.51.100.1:4000/udp
+        Who has this public port, as for an abuse report.
+
+    kronoctl --json stats | jq '.shards[] | {id, received, sent, drops}'
+        Figures for other programs. In each shard, always:
+        received = sent + consumed + held + the sum of drops.
+
+EXIT STATUS:
+    0    answered
+    1    no kronod answers on the socket, it refuses, or lookup found nobody
+    2    the command line is wrong";
+
+/// Shows what a running kronod does.
+#[derive(Debug, Parser)]
+#[command(name = "kronoctl", version, after_help = AFTER_HELP)]
+pub(crate) struct Cli {
+    /// The control socket, control.socket in the configuration
+    #[arg(long, value_name = "PATH", default_value = CONTROL_SOCKET, global = true)]
+    pub(crate) socket: PathBuf,
+
+    /// Print the answer as one line of JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// What to show
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// What runs, since when, in which state
+    Status,
+    /// What was counted, by shard and by port, with every drop by its reason
+    Stats {
+        /// Show rates, every second until Ctrl-C
+        #[arg(long)]
+        watch: bool,
+    },
+    /// Live sessions; those that all filters admit
+    Sessions(SessionsArgs),
+    /// Who has a public port
+    Lookup {
+        /// The public endpoint, with /udp, /tcp or /icmp (an identifier) if only that is meant
+        #[arg(value_name = "ADDR:PORT[/PROTO]")]
+        target: Target,
+    },
+    /// All reasons for which frames are dropped, each with its sentence; needs no kronod
+    Reasons,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SessionsArgs {
+    /// Only of this shard
+    #[arg(long, value_name = "ID")]
+    pub(crate) shard: Option<u16>,
+
+    /// Only this protocol: udp, tcp or icmp
+    #[arg(long, value_name = "PROTO")]
+    pub(crate) protocol: Option<Protocol>,
+
+    /// Only with this subscriber, or subscribers in this network
+    #[arg(long, value_name = "ADDR[/LEN][:PORT]")]
+    pub(crate) inside: Option<EndpointFilter>,
+
+    /// Only with this public endpoint, or public addresses
+    #[arg(long, value_name = "ADDR[/LEN][:PORT]")]
+    pub(crate) outside: Option<EndpointFilter>,
+
+    /// Only with this endpoint in the Internet, or network
+    #[arg(long, value_name = "ADDR[/LEN][:PORT]")]
+    pub(crate) remote: Option<EndpointFilter>,
+
+    /// Only in this state, such as established
+    #[arg(long, value_name = "STATE")]
+    pub(crate) state: Option<String>,
+
+    /// At most so many
+    #[arg(
+        long, value_name = "N", default_value_t = 1000,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub(crate) limit: u32,
+
+    /// Go on where an earlier answer left off
+    #[arg(long, value_name = "CURSOR")]
+    pub(crate) cursor: Option<Cursor>,
+}
+
+/// A public endpoint, of one protocol or of any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) outside: SocketAddrV4,
+    pub(crate) protocol: Option<Protocol>,
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (endpoint, protocol) = match text.split_once('/') {
+            Some((endpoint, protocol)) => (endpoint, Some(protocol.parse()?)),
+            None => (text, None),
+        };
+        let outside = endpoint.parse().map_err(|_| "expected ADDR:PORT[/PROTO]")?;
+        Ok(Target { outside, protocol })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.outside)?;
+        self.protocol.map_or(Ok(()), |protocol| write!(f, "/{protocol}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_sound_and_the_help_fits_a_terminal() {
+        Cli::command().debug_assert();
+        let help = Cli::command().term_width(100).render_long_help().to_string();
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
+        assert!(help.contains("EXIT STATUS"));
+    }
+
+    #[test]
+    fn targets_are_read_as_they_are_written() {
+        for text in ["198.51.100.1:4000", "198.51.100.1:0/icmp", "198.51.100.1:65535/tcp"] {
+            assert_eq!(text.parse::<Target>().map(|target| target.to_string()), Ok(text.into()));
+        }
+        for text in ["", "198.51.100.1", "198.51.100.1:70000", "198.51.100.1:1/sctp", "a:1/tcp"] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
+    }
+}

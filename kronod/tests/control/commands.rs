@@ -1,0 +1,241 @@
+//! kronoctl as people and scripts run it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use krono_core::counters::Counter;
+use krono_core::drop::DropReason;
+use serde_json::Value;
+
+use crate::fake::row;
+use crate::sockets::Served;
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn command(socket: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kronoctl"));
+    command.arg("--socket").arg(socket).args(line.split_whitespace());
+    command
+}
+
+fn run(socket: &Path, line: &str) -> Ran {
+    let output = command(socket, line).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).expect("kronoctl writes UTF-8");
+    let code = output.status.code().expect("kronoctl exits");
+    Ran { code, out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// The JSON that a command prints, with exit code 0.
+fn json(socket: &Path, line: &str) -> Value {
+    let ran = run(socket, &format!("--json {line}"));
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""), "{line}");
+    assert_eq!(ran.out.lines().count(), 1, "one line of JSON");
+    serde_json::from_str(&ran.out).unwrap_or_else(|error| panic!("{error}: {}", ran.out))
+}
+
+#[test]
+fn without_a_daemon_every_question_exits_1_with_a_sentence() {
+    let nowhere = Path::new("/nonexistent/kronod.sock");
+    for line in ["status", "stats", "stats --watch", "sessions", "lookup 198.51.100.1:1"] {
+        for json in ["", "--json "] {
+            let ran = run(nowhere, &format!("{json}{line}"));
+            assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{line}");
+            assert_eq!(
+                ran.err,
+                "kronoctl: no kronod answers on /nonexistent/kronod.sock: \
+                 No such file or directory (os error 2); is it running, and may you ask it?\n"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_wrong_command_line_exits_2() {
+    let nowhere = Path::new("/nonexistent/kronod.sock");
+    for line in [
+        "",
+        "reboot",
+        "status now",
+        "lookup",
+        "lookup 198.51.100.1",
+        "lookup 198.51.100.1:80/sctp",
+        "lookup 2001:db8::1",
+        "sessions --protocol sctp",
+        "sessions --inside ten",
+        "sessions --inside 10.0.0.1/33",
+        "sessions --limit 0",
+        "sessions --cursor 7",
+        "sessions --shard -1",
+        "stats --watch=yes",
+    ] {
+        let ran = run(nowhere, line);
+        assert_eq!((ran.code, ran.out.as_str()), (2, ""), "'{line}': {}", ran.err);
+        assert!(!ran.err.is_empty());
+    }
+    for line in ["--help", "help stats", "sessions --help", "--version"] {
+        assert_eq!(run(nowhere, line).code, 0, "{line}");
+    }
+}
+
+#[test]
+fn reasons_need_no_daemon() {
+    let nowhere = Path::new("/nonexistent/kronod.sock");
+    let people = run(nowhere, "reasons");
+    assert_eq!(people.code, 0);
+    let machines = json(nowhere, "reasons");
+    for reason in DropReason::ALL {
+        assert!(people.out.lines().any(|line| line.starts_with(reason.name())), "{reason}");
+        assert_eq!(machines["reasons"][reason.name()], reason.describe());
+    }
+}
+
+#[test]
+fn stats_in_json_have_the_shape_that_was_promised() {
+    let served = Served::start(&[3, 4]);
+    for _ in 0..20 {
+        let stats = json(&served.path, "stats");
+        let shards = stats["shards"].as_array().unwrap();
+        assert_eq!(shards.len(), 2);
+        for (shard, id) in shards.iter().zip([0, 7]) {
+            assert_eq!(shard["id"], id);
+            let figure = |name: &str| shard[name].as_u64().unwrap_or_else(|| panic!("{name}"));
+            let drops = shard["drops"].as_object().unwrap();
+            assert_eq!(drops.len(), DropReason::COUNT);
+            let dropped: u64 = DropReason::ALL
+                .iter()
+                .map(|reason| drops[reason.name()].as_u64().expect("every reason is there"))
+                .sum();
+            let fates = figure("sent") + figure("consumed") + figure("held") + dropped;
+            assert_eq!(figure("received"), fates);
+            figure("originated");
+        }
+    }
+    let keys = |value: &Value| {
+        let mut keys: Vec<_> = value.as_object().unwrap().keys().cloned().collect();
+        keys.sort();
+        keys
+    };
+    let stats = json(&served.path, "stats");
+    assert_eq!(keys(&stats), ["ports", "shards"]);
+    let mut expected: Vec<_> = Counter::ALL.iter().map(|counter| counter.name()).collect();
+    expected.extend(["id", "lcore", "state", "stale", "received", "drops", "inside", "outside"]);
+    expected.extend(["bursts", "busy_polls", "cycles_per_packet"]);
+    expected.sort();
+    assert_eq!(keys(&stats["shards"][0]), expected);
+    assert_eq!(
+        keys(&stats["shards"][0]["inside"]),
+        ["rx_bytes", "rx_packets", "tx_bytes", "tx_packets"]
+    );
+    assert_eq!(stats["ports"][0]["name"], "access");
+}
+
+#[test]
+fn people_read_status_and_stats_in_100_columns() {
+    let served = Served::start(&[3, 4]);
+    served.shards[1].hang(true);
+    let status = run(&served.path, "status");
+    assert_eq!(status.code, 0, "{}", status.err);
+    for text in ["starting", "/etc/kronod.yaml", "512 MiB for buffers", "hung", "net_null0"] {
+        assert!(status.out.contains(text), "{text} in:\n{}", status.out);
+    }
+    let stats = run(&served.path, "stats");
+    assert_eq!(stats.code, 0, "{}", stats.err);
+    for text in ["Shard 0 on lcore 10, polling", "received", "it does not answer", "burst size"] {
+        assert!(stats.out.contains(text), "{text} in:\n{}", stats.out);
+    }
+    for line in status.out.lines().chain(stats.out.lines()) {
+        assert!(line.chars().count() <= 100, "{line}");
+    }
+}
+
+#[test]
+fn sessions_are_listed_filtered_and_paged() {
+    let served = Served::start(&[2500]);
+    let ports = |answer: &Value| -> Vec<u16> {
+        let port = |session: &Value| session["outside"].as_str()?.split(':').nth(1)?.parse().ok();
+        let sessions = answer["sessions"].as_array().unwrap();
+        sessions.iter().map(|session| port(session).unwrap()).collect()
+    };
+    let all: Vec<u16> = (0..2500).map(|number| row(number).outside.port).collect();
+    let answer = json(&served.path, "sessions --limit 9999");
+    assert_eq!((ports(&answer), &answer["cursor"]), (all.clone(), &Value::Null));
+
+    let first = json(&served.path, "sessions --limit 1700");
+    let cursor = first["cursor"].as_str().unwrap();
+    let second = json(&served.path, &format!("sessions --limit 1700 --cursor {cursor}"));
+    assert_eq!([ports(&first), ports(&second)].concat(), all);
+    assert_eq!(ports(&first).len(), 1700);
+
+    let filters = "--shard 0 --protocol tcp --inside 10.0.0.4 --outside 198.51.100.0/24 \
+                   --remote 203.0.113.5:443 --state established";
+    let some = json(&served.path, &format!("sessions {filters}"));
+    let numbers = (0..2500).filter(|number| number % 200 == 4);
+    assert_eq!(ports(&some), numbers.map(|number| row(number).outside.port).collect::<Vec<_>>());
+
+    let people = run(&served.path, "sessions --limit 3");
+    let lines: Vec<_> = people.out.lines().collect();
+    assert!(lines[0].starts_with("shard  proto  inside"), "{}", people.out);
+    assert!(lines[1].contains("198.51.100.1:2000") && lines[1].contains("established"));
+    assert!(lines[4].starts_with("3 sessions; there may be more: --cursor 0:"));
+    assert_eq!(run(&served.path, "sessions --state no_such").out, "0 sessions\n");
+    let ran = run(&served.path, "sessions --shard 3");
+    assert_eq!((ran.code, ran.err.as_str()), (1, "kronoctl: there is no shard 3\n"));
+}
+
+#[test]
+fn a_lookup_names_the_owner_or_exits_1() {
+    let served = Served::start(&[0, 10]);
+    let ran = run(&served.path, "lookup 198.51.100.1:2004/tcp");
+    let sentence = "198.51.100.1:2004/tcp belongs to 10.0.0.4:1004 in shard 7\n";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (0, sentence, ""));
+    let answer = json(&served.path, "lookup 198.51.100.1:2004");
+    assert_eq!(answer["owners"][0]["inside"], "10.0.0.4:1004");
+
+    let ran = run(&served.path, "lookup 198.51.100.1:2004/udp");
+    let sentence = "kronoctl: nobody has 198.51.100.1:2004/udp\n";
+    assert_eq!((ran.code, ran.out.as_str(), ran.err.as_str()), (1, "", sentence));
+    let ran = run(&served.path, "--json lookup 198.51.100.1:9");
+    assert_eq!(ran.code, 1);
+    assert_eq!(ran.out, "{\"outside\":\"198.51.100.1:9\",\"owners\":[]}\n");
+}
+
+#[test]
+fn watching_goes_on_until_the_daemon_ends() {
+    let served = Served::start(&[3]);
+    let mut watch = command(&served.path, "--json stats --watch")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(watch.stdout.take().unwrap()).lines();
+    let mut received = 0;
+    for _ in 0..3 {
+        let stats: Value = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        let now = stats["shards"][0]["received"].as_u64().unwrap();
+        assert!(now > received);
+        received = now;
+    }
+    drop(served);
+    assert_eq!(lines.count(), 0);
+    let output = watch.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("kronoctl: kronod did not answer"));
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let served = Served::start(&[2500]);
+    let mut sessions = command(&served.path, "sessions --limit 2500")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(sessions.stdout.take());
+    let output = sessions.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), output.stderr), (Some(0), Vec::new()));
+}

@@ -18,6 +18,7 @@ use crate::config::{self, Config, Memory, ShardConfig};
 use crate::control::{self, Facts, ShardFacts};
 use crate::house::{self, Ports};
 use crate::mailbox::{Reload, ShardHandle, mailbox};
+use crate::metrics;
 use crate::privileges;
 use crate::spare_cpus::SpareCpus;
 
@@ -72,8 +73,8 @@ struct Daemon {
     config: Config,
     shards: Vec<RunningShard>,
     facts: Arc<Facts>,
-    /// Ends with the daemon.
-    _control: control::Server,
+    /// They end with the daemon.
+    _servers: (control::Server, metrics::Server),
 }
 
 struct RunningShard {
@@ -88,6 +89,7 @@ impl Daemon {
     fn start(path: &Path, config: Config, options: &Options) -> anyhow::Result<Daemon> {
         // First what fails at once, and what is to be known before the EAL moves threads.
         let socket = control::Socket::bind(&config.control_socket)?;
+        let metrics = metrics::Listener::bind(config.metrics_listen)?;
         let cpus = SpareCpus::find(&house::worker_cpus(&config));
         let eal = house::start_eal(&config)?;
         let mut ports = Ports::open(&eal, &config)?;
@@ -114,8 +116,10 @@ impl Daemon {
         }
         reduce_privileges();
         let facts = Arc::new(facts(path, &config, &shards, &tables, ports));
+        info!("metrics at http://{}/metrics", metrics.address());
+        let metrics = metrics::Server::start(metrics, facts.clone(), cpus.clone())?;
         let control = control::Server::start(socket, facts.clone(), cpus)?;
-        let daemon = Daemon { shards, config, facts, _control: control };
+        let daemon = Daemon { shards, config, facts, _servers: (control, metrics) };
         daemon.wait_until_polling()?;
         daemon.facts.ready.store(true, Ordering::Relaxed);
         Ok(daemon)

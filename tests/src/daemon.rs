@@ -83,7 +83,8 @@ impl Config {
             "eal: {{ memory: 128M, hugepages: {hugepages}, lcores: \"{lcores}\", idle: yield }}
 ports:
 {ports}shards:
-{shards}{nat}control: {{ socket: \"{}\" }}\n",
+{shards}{nat}control: {{ socket: \"{}\" }}
+metrics: {{ listen: \"127.0.0.1:0\" }}\n",
             socket.display()
         )
     }

@@ -78,7 +78,8 @@ shards:
     nat: {{ pool: [ 198.51.100.0/26 ] }}
 nat: {{ sessions: 256K, ports_per_subscriber: 32768 }}
 clock: capture
-control: {{ socket: \"{}\" }}\n",
+control: {{ socket: \"{}\" }}
+metrics: {{ listen: \"127.0.0.1:0\" }}\n",
         mac(SHARD[0]),
         mac(NEIGHBOUR[0]),
         mac(SHARD[1]),

@@ -125,6 +125,26 @@ fn a_worker_that_hangs_is_asked_a_few_times_only_and_may_come_back() {
 }
 
 #[test]
+fn an_answer_that_comes_late_is_not_taken_for_the_latest() {
+    let fake = Fake::start(records(8));
+    let look = |number, by| {
+        let query = LookupQuery::new(row(number).outside, None);
+        fake.handle.ask(Box::new(query), by).map(|query| query.owners.into_iter().flatten().next())
+    };
+    fake.hang(true);
+    for number in 0..3 {
+        assert_eq!(look(number, at_once()), Err(NoAnswer::Hung));
+    }
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(Duration::from_millis(50));
+            fake.hang(false);
+        });
+        assert_eq!(look(7, soon()), Ok(Some(row(7).inside)));
+    });
+}
+
+#[test]
 fn questions_to_a_worker_that_has_ended_fail_at_once() {
     let mut fake = Fake::start(Vec::new());
     fake.end();

@@ -132,13 +132,15 @@ fn sessions_come_page_by_page_from_all_shards() {
     for limit in [1000, 123] {
         assert_eq!(walk(&served, &SessionsRequest::default(), limit), expected);
     }
-    let request = SessionsRequest {
-        shard: Some(14),
-        protocol: Some(Text(krono_core::packet::Protocol::Tcp)),
-        ..SessionsRequest::default()
-    };
-    let expected: Vec<_> = all(14, 700).step_by(4).collect();
-    assert_eq!(walk(&served, &request, 1000), expected);
+    for (shard, count) in [(0, 900), (14, 700)] {
+        let request = SessionsRequest {
+            shard: Some(shard),
+            protocol: Some(Text(krono_core::packet::Protocol::Tcp)),
+            ..SessionsRequest::default()
+        };
+        let expected: Vec<_> = all(shard, count).step_by(4).collect();
+        assert_eq!(walk(&served, &request, 1000), expected);
+    }
 }
 
 #[test]
@@ -391,9 +393,12 @@ fn a_socket_is_taken_over_only_if_nobody_answers_on_it() {
 fn the_longest_path_that_a_socket_can_have_works() {
     let dir = TempDir::new().unwrap();
     let room = kronod::config::SOCKET_PATH_MAX - dir.path().as_os_str().len() - 1;
-    let path = dir.path().join("s".repeat(room));
-    let _socket = Socket::bind(&path).unwrap();
-    assert!(UnixStream::connect(&path).is_ok());
+    let deep = dir.path().join("d".repeat(room - 2));
+    fs::create_dir(&deep).unwrap();
+    for path in [dir.path().join("s".repeat(room)), deep.join("s")] {
+        let _socket = Socket::bind(&path).unwrap();
+        assert!(UnixStream::connect(&path).is_ok());
+    }
 }
 
 #[test]
@@ -412,4 +417,13 @@ fn all_reasons_and_figures_are_there_by_name() {
     for reason in DropReason::ALL {
         assert!(drops[reason.name()].is_u64(), "{reason}");
     }
+}
+
+#[test]
+fn a_client_that_says_nothing_more_is_hung_up_on() {
+    let served = Served::start(&[]);
+    let mut client = served.raw();
+    client.get_mut().write_all(b"{\"version\":1,\"request\":\"status\"}\n{\"version\"").unwrap();
+    assert!(line(&mut client)["answer"]["pid"].is_u64());
+    assert_eq!(client.read_to_end(&mut Vec::new()).unwrap(), 0);
 }

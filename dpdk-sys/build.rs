@@ -9,8 +9,9 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_probe",
     "rte_eal_(init|cleanup|remote_launch|wait_lcore|mp_wait_lcore|get_runtime_dir)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|socket_id|count_total)",
-    "rte_eth_dev_(start|stop)",
+    "rte_eth_dev_(mac_addr_add|start|stop)",
     "rte_eth_(macaddr_get|promiscuous_enable|[rt]x_queue_setup|stats_get)",
+    "rte_flow_(create|flush|validate)",
     "rte_get_(main_lcore|tsc_hz)",
     "rte_lcore_is_enabled",
     "rte_log_cur_msg_loglevel",
@@ -22,6 +23,9 @@ const FUNCTIONS: &[&str] = &[
     "fopencookie",
     "shim_.*",
 ];
+
+/// Types that the functions take by pointers to anything.
+const TYPES: &[&str] = &["rte_flow_(action_queue|item_(eth|vlan))"];
 
 /// Macros and enum values.
 const CONSTANTS: &[&str] = &[
@@ -82,6 +86,7 @@ fn bind(cflags: &[String]) {
         .derive_default(true)
         .generate_comments(false);
     builder = FUNCTIONS.iter().fold(builder, |builder, name| builder.allowlist_function(name));
+    builder = TYPES.iter().fold(builder, |builder, name| builder.allowlist_type(name));
     builder = CONSTANTS.iter().fold(builder, |builder, name| builder.allowlist_var(name));
     builder = OPAQUE.iter().fold(builder, |builder, name| builder.opaque_type(name));
     builder

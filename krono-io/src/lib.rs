@@ -13,6 +13,7 @@ mod arena;
 mod clock;
 mod dpdk_log;
 mod eal;
+mod flow;
 mod hugepages;
 mod launch;
 mod mbuf;

@@ -1,6 +1,6 @@
 //! Ports: devices that were opened, with all their queues.
 
-use std::ffi::{CString, c_int};
+use std::ffi::{CStr, CString, c_int};
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use krono_core::packet::Mac;
 
 use crate::dpdk_log::explained;
 use crate::eal::{Eal, pci_name};
+use crate::flow::Rule;
 use crate::pool::Pool;
 use crate::queue::{QueueId, RxQueue, TxQueue};
 
@@ -26,8 +27,9 @@ impl fmt::Display for PortId {
 /// How a port is to be opened.
 #[derive(Clone, Debug)]
 pub struct PortConfig {
-    /// How many receive queues. Which frames reach which is the device's business: none is told
-    /// to spread them (RSS), since a shard's frames must reach that shard.
+    /// How many receive queues. Frames reach the first one unless they are told to go to another
+    /// ([`Port::steer`]): none is told to spread them (RSS), since a shard's frames must reach
+    /// that shard.
     pub rx_queues: u16,
     /// How many transmit queues.
     pub tx_queues: u16,
@@ -75,7 +77,7 @@ pub struct PortStats {
     pub rx_no_buffer: u64,
 }
 
-/// Why a port was not opened.
+/// Why a port was not opened, or will not do something.
 #[derive(Debug, thiserror::Error)]
 pub enum PortError {
     /// The device is not there, or its driver will not have it.
@@ -159,8 +161,10 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        // SAFETY: nobody polls: the queues are gone, and this was the last to hold the device.
+        // SAFETY: nobody polls: the queues are gone, and this was the last to hold the device. A
+        // driver without flow rules has none to flush, and says only that.
         unsafe {
+            dpdk_sys::rte_flow_flush(self.id.0, ptr::null_mut());
             dpdk_sys::rte_eth_dev_stop(self.id.0);
             dpdk_sys::rte_eth_dev_close(self.id.0);
         }
@@ -171,6 +175,7 @@ impl Drop for Device {
 /// An open port: for looking at it, while its queues are where the packets are.
 pub struct Port {
     device: Arc<Device>,
+    driver: String,
     mac: Mac,
 }
 
@@ -196,14 +201,14 @@ impl Port {
         }
         let device = Arc::new(Device { id, name: device.into(), eal: eal.clone() });
         device.start(config, pool)?;
-        let mac = device.mac()?;
+        let (driver, mac) = (device.driver()?, device.mac()?);
         // SAFETY: the queue was set up just now, and is handed out once.
         let rx_queue = |queue| unsafe { RxQueue::of_device(&device, QueueId(queue)) };
         // SAFETY: as above.
         let tx_queue = |queue| unsafe { TxQueue::of_device(&device, QueueId(queue)) };
         let rx = (0..config.rx_queues).map(rx_queue).collect();
         let tx = (0..config.tx_queues).map(tx_queue).collect();
-        Ok((Port { device, mac }, rx, tx))
+        Ok((Port { device, driver, mac }, rx, tx))
     }
 
     /// The port's number.
@@ -216,9 +221,34 @@ impl Port {
         &self.device.name
     }
 
+    /// The name of the DPDK driver that the device has, like `net_af_packet`.
+    pub fn driver(&self) -> &str {
+        &self.driver
+    }
+
     /// The device's own MAC address.
     pub fn mac(&self) -> Mac {
         self.mac
+    }
+
+    /// Has the device deliver frames for `mac`, tagged with `vlan` if that is given, to one of its
+    /// receive queues, until the port closes. Rules must not match the same frames: which of them
+    /// would win is the driver's business.
+    ///
+    /// `mac` also becomes an address of the device itself, if it can have more than one: then it
+    /// need not be promiscuous to receive these frames.
+    ///
+    /// # Errors
+    /// [`PortError::Refused`] if the driver has no flow rules, as virtual devices mostly have
+    /// none, or not this one.
+    pub fn steer(&mut self, mac: Mac, vlan: Option<u16>, queue: QueueId) -> Result<(), PortError> {
+        Rule::new(mac, vlan, queue)
+            .install(self.device.id)
+            .map_err(|reason| self.device.refused("steer frames by destination MAC", reason))?;
+        if mac != self.mac && !mac.is_group() {
+            self.device.add_mac(mac);
+        }
+        Ok(())
     }
 
     /// What the driver has counted.
@@ -286,8 +316,11 @@ fn port_count() -> u32 {
 impl Device {
     /// Makes a DPDK call on the device; a failure says which step it was.
     fn step(&self, step: &'static str, call: impl FnOnce() -> c_int) -> Result<(), PortError> {
-        let refused = |reason| PortError::Refused { device: self.name.clone(), step, reason };
-        explained(call).map(drop).map_err(refused)
+        explained(call).map(drop).map_err(|reason| self.refused(step, reason))
+    }
+
+    fn refused(&self, step: &'static str, reason: String) -> PortError {
+        PortError::Refused { device: self.name.clone(), step, reason }
     }
 
     /// What the device can do.
@@ -298,6 +331,16 @@ impl Device {
             dpdk_sys::rte_eth_dev_info_get(self.id.0, &mut info)
         })?;
         Ok(info)
+    }
+
+    /// The name of the device's driver.
+    fn driver(&self) -> Result<String, PortError> {
+        let name = self.info()?.driver_name;
+        if name.is_null() {
+            return Ok("unknown".into());
+        }
+        // SAFETY: a driver's name is a string that stays as long as the driver.
+        Ok(unsafe { CStr::from_ptr(name) }.to_string_lossy().into_owned())
     }
 
     /// The device's own address.
@@ -368,6 +411,17 @@ impl Device {
             .step("go promiscuous", || unsafe { dpdk_sys::rte_eth_promiscuous_enable(self.id.0) });
         if let Err(error) = switched {
             log::info!("{error}; frames for other MAC addresses than its own may not arrive");
+        }
+    }
+    /// Some have one address only, or no more room: promiscuous mode does it then.
+    fn add_mac(&self, mac: Mac) {
+        let mut address = dpdk_sys::rte_ether_addr { addr_bytes: mac.0 };
+        // SAFETY: a started device, which copies the address; pools are for virtual machines.
+        let added = self.step("have one more MAC address", || unsafe {
+            dpdk_sys::rte_eth_dev_mac_addr_add(self.id.0, &mut address, 0)
+        });
+        if let Err(error) = added {
+            log::info!("{error}; frames for {mac} arrive in promiscuous mode only");
         }
     }
 }

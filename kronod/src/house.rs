@@ -9,10 +9,11 @@ use krono_core::router::{Route, Router, RouterConfig, SideConfig as RouterSide};
 use krono_core::shard::Shard;
 use krono_core::time::Ticks;
 use krono_io::{
-    Arena, Clock, Eal, EalConfig, Pool, PoolConfig, Port, PortConfig, RxQueue, TxQueue,
+    Arena, Clock, Eal, EalConfig, Pool, PoolConfig, Port, PortConfig, QueueId, RxQueue, TxQueue,
 };
 use krono_nat::Nat;
 use krono_nat::config as nat;
+use log::warn;
 
 use crate::changes::ChangeCounts;
 use crate::config::{self, Config, ShardConfig, SideConfig};
@@ -87,7 +88,8 @@ struct OpenPort {
 }
 
 impl Ports {
-    /// Opens every port with as many queues as its shards use.
+    /// Opens every port with as many queues as its shards use, and has it deliver by MAC address
+    /// where they are several.
     ///
     /// # Errors
     /// The device that is missing or refuses, and why.
@@ -114,7 +116,11 @@ impl Ports {
             let name = port.name.clone();
             Ok(OpenPort { name, port: opened, pool, rx: rx.collect(), tx: tx.collect() })
         };
-        let ports = config.ports.iter().enumerate().map(open).collect::<anyhow::Result<_>>()?;
+        let mut ports: Vec<_> =
+            config.ports.iter().enumerate().map(open).collect::<anyhow::Result<_>>()?;
+        for (index, open) in ports.iter_mut().enumerate().filter(|(_, open)| open.rx.len() > 1) {
+            steer(config, index, open);
+        }
         Ok(Ports { ports })
     }
 
@@ -138,6 +144,37 @@ impl Ports {
     }
 }
 
+/// Has a port of several queues deliver to each shard what is for it. What its device will not do
+/// is warned of, once: shards work as far as their frames arrive.
+fn steer(config: &Config, port: usize, open: &mut OpenPort) {
+    let rules = steering(config, port, open.port.mac());
+    let steered = rules.into_iter().map(|(mac, vlan, queue)| open.port.steer(mac, vlan, queue));
+    if let Some(error) = steered.fold(None, |first, result| first.or(result.err())) {
+        warn!(
+            "port {} (driver {}): {error}; what arrives on another queue than its shard's is \
+             dropped as mac_not_ours or vlan_unknown: use a port or VF for each shard, or a device \
+             that steers",
+            open.name,
+            open.port.driver(),
+        );
+    }
+}
+
+/// Which frames go to which queue of a port whose own address is `own`: those for each side of a
+/// shard, and the broadcasts of a VLAN that is this side's alone.
+fn steering(config: &Config, port: usize, own: Mac) -> Vec<(Mac, Option<u16>, QueueId)> {
+    let mut rules = Vec::new();
+    for side in sides_of(config, port) {
+        let queue = QueueId(side.queue);
+        rules.push((side.mac.unwrap_or(own), side.vlan, queue));
+        let on_vlan = sides_of(config, port).filter(|other| other.vlan == side.vlan).count();
+        if side.vlan.is_some() && on_vlan == 1 {
+            rules.push((Mac::BROADCAST, side.vlan, queue));
+        }
+    }
+    rules
+}
+
 fn figures(name: &str, port: &Port) -> PortFigures {
     let stats = port.stats();
     PortFigures {
@@ -156,8 +193,13 @@ fn figures(name: &str, port: &Port) -> PortFigures {
 
 /// One queue more than the highest that a shard names.
 fn queues_of(config: &Config, port: usize) -> u16 {
+    sides_of(config, port).map(|side| side.queue + 1).max().unwrap_or(1)
+}
+
+/// The sides of shards that a port serves.
+fn sides_of(config: &Config, port: usize) -> impl Iterator<Item = &SideConfig> {
     let sides = config.shards.iter().flat_map(|shard| [&shard.inside, &shard.outside]);
-    sides.filter(|side| side.port == port).map(|side| side.queue + 1).max().unwrap_or(1)
+    sides.filter(move |side| side.port == port)
 }
 
 /// The memory of a shard's tables.
@@ -292,4 +334,44 @@ fn subscribers_max(shard: &ShardConfig) -> usize {
     let hosts = |net: ipnet::Ipv4Net| 1u64 << (32 - net.prefix_len());
     let addresses: u64 = shard.inside.networks().map(hosts).sum();
     addresses.min(config::subscribers_max(shard.nat.sessions).into()) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_shared_port_steers_by_mac_and_broadcasts_of_own_vlans() {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/two-shards.yaml");
+        let (mut config, _) = config::load(&file, &config::Memory::unlimited()).unwrap();
+        config.shards[1].inside.mac = None;
+        let mac = |last: [u8; 2]| Mac([0x02, 0, 0, 0, last[0], last[1]]);
+        let own = mac([0xff, 0xff]);
+        let access = [
+            (mac([0, 0x10]), Some(100), QueueId(0)),
+            (Mac::BROADCAST, Some(100), QueueId(0)),
+            (own, Some(101), QueueId(1)),
+            (Mac::BROADCAST, Some(101), QueueId(1)),
+        ];
+        assert_eq!(steering(&config, 0, own), access);
+        // No rule delivers the broadcasts of a network that shards share, nor untagged ones alone.
+        let core = |vlans: [Option<u16>; 2]| {
+            let mut config = config.clone();
+            config.shards.iter_mut().zip(vlans).for_each(|(shard, vlan)| shard.outside.vlan = vlan);
+            steering(&config, 1, own)
+        };
+        let sides = |vlans: [Option<u16>; 2]| {
+            let first = (mac([1, 0x10]), vlans[0], QueueId(0));
+            let second = (mac([1, 0x11]), vlans[1], QueueId(1));
+            [first, second]
+        };
+        for shared in [[None, None], [Some(200), Some(200)]] {
+            assert_eq!(core(shared), sides(shared));
+        }
+        let [untagged, tagged] = sides([None, Some(200)]);
+        let broadcast = (Mac::BROADCAST, Some(200), QueueId(1));
+        assert_eq!(core([None, Some(200)]), [untagged, tagged, broadcast]);
+    }
 }

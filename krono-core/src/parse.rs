@@ -57,12 +57,15 @@ pub fn parse(bytes: &[u8], wire_len: u32) -> Result<(PacketMeta, Layout), DropRe
     }
 }
 
-/// The VLAN that a frame is tagged with, [`Layout::UNTAGGED`] if it is not; for who must sort
-/// frames before they are parsed.
+/// The VLAN that a frame is in, [`Layout::UNTAGGED`] if it has no tag, or one that is a priority
+/// only (VLAN 0); for who must sort frames before they are parsed.
 #[inline]
 pub fn vlan_of(bytes: &[u8]) -> u16 {
     match bytes.first_chunk::<16>() {
-        Some(link) if u16_at(link, 12) == ETHERTYPE_VLAN => u16_at(link, 14) & 0x0fff,
+        Some(link) if u16_at(link, 12) == ETHERTYPE_VLAN => match u16_at(link, 14) & 0x0fff {
+            0 => Layout::UNTAGGED,
+            vlan => vlan,
+        },
         _ => Layout::UNTAGGED,
     }
 }

@@ -41,8 +41,9 @@ pub trait Program {
     /// The translation that a verdict of the latest `step` named.
     fn translation(&self, slot: Slot) -> &Translation;
 
-    /// Lets time pass: expires a bounded number of entries.
-    fn tick(&mut self, now: Ticks, events: &mut impl Events<Self::Event>);
+    /// Lets time pass: expires a bounded number of entries. True if there may be more that are
+    /// due by now, so that the caller comes again soon.
+    fn tick(&mut self, now: Ticks, events: &mut impl Events<Self::Event>) -> bool;
 }
 
 /// Where a program's changes go, in order. `()` throws them away, as in replay of history.

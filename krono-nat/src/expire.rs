@@ -7,15 +7,19 @@ use crate::entry::Flags;
 use crate::events::Event;
 use crate::nat::Nat;
 
-/// The most records looked at one by one in a call: what keeps a tick short. Under load there is
-/// a call every few thousand packets at least; what is left over is done in the next.
+/// The most records looked at one by one in a call, which takes some 50 µs at most then. What is
+/// left over is done in the next call, for which the caller is asked.
 const DUE_MAX: usize = 256;
 
 impl Nat<'_> {
-    pub(crate) fn expire(&mut self, now: Ticks, events: &mut impl Events<Event>) {
+    /// Whether there may be more to expire now.
+    pub(crate) fn expire(&mut self, now: Ticks, events: &mut impl Events<Event>) -> bool {
         self.deadlines.advance(now);
-        for _ in 0..DUE_MAX {
-            let Some(index) = self.deadlines.next_due() else { break };
+        let mut due = 0;
+        while due < DUE_MAX
+            && let Some(index) = self.deadlines.next_due()
+        {
+            due += 1;
             let entry = &self.entries[index as usize];
             if !entry.flags.has(Flags::SESSION) {
                 continue;
@@ -28,5 +32,6 @@ impl Nat<'_> {
             }
         }
         self.ports.tick(now);
+        due == DUE_MAX
     }
 }

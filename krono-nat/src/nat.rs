@@ -109,8 +109,8 @@ impl Program for Nat<'_> {
         &self.entries[slot.0 as usize].translation
     }
 
-    fn tick(&mut self, now: Ticks, events: &mut impl Events<Event>) {
-        self.expire(now, events);
+    fn tick(&mut self, now: Ticks, events: &mut impl Events<Event>) -> bool {
+        self.expire(now, events)
     }
 }
 

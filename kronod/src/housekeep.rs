@@ -16,10 +16,14 @@ use crate::output::Origin;
 use crate::worker::Worker;
 
 impl Worker {
-    /// Everything that is not a packet's business; each part is bounded.
+    /// Everything that is not a packet's business; each part is bounded. True if more sessions
+    /// were due than it could end: another round should come soon.
     #[cold]
-    pub(crate) fn housekeep(&mut self) {
-        self.shard.program.tick(self.now, &mut self.changes);
+    pub(crate) fn housekeep(&mut self) -> bool {
+        let mut is_behind = self.shard.program.tick(self.now, &mut self.changes);
+        while is_behind && self.input.waits() {
+            is_behind = self.shard.program.tick(self.now, &mut self.changes);
+        }
         while let Some(duty) = self.shard.router.duty(self.now) {
             match duty {
                 Duty::Request { .. } => self.ask(duty),
@@ -32,6 +36,7 @@ impl Worker {
             letter.answer(self);
             self.mailbox.give_back(letter);
         }
+        is_behind
     }
 
     /// Shows what is counted elsewhere.

@@ -73,6 +73,11 @@ impl Input {
         }
     }
 
+    /// Whether packets and their time wait for the worker, as only those of captures do.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.source, Source::Captures { .. })
+    }
+
     /// The time-stamp counter, for the cost of work.
     #[inline]
     pub(crate) fn cycles(&self) -> u64 {

@@ -14,7 +14,7 @@ use crate::input::Input;
 use crate::mailbox::Mailbox;
 use crate::output::{Origin, Output, wire_bytes};
 
-/// Polls between two looks at the mailbox under load; an idle worker looks every time.
+/// Polls between two rounds of housekeeping under load; an idle worker keeps house every time.
 const POLLS_PER_HOUSEKEEPING: u32 = 32;
 
 /// One shard with its queues, on its own lcore. It allocates nothing, locks nothing and never
@@ -34,27 +34,58 @@ pub struct Worker {
     pub(crate) now: Ticks,
 }
 
+/// When to keep house.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    polls: u32,
+    /// The last round has left something over.
+    is_behind: bool,
+}
+
+impl Pace {
+    /// Whether it is time after one more poll: there is nothing else to do, or a tick has passed,
+    /// or more was due than one round takes, or there has been none for long.
+    #[inline]
+    fn is_due(&mut self, at_once: bool) -> bool {
+        self.polls = self.polls.wrapping_add(1);
+        at_once || self.is_behind || self.polls.is_multiple_of(POLLS_PER_HOUSEKEEPING)
+    }
+}
+
 impl Worker {
     /// Polls until it is told to stop, then frees what it holds.
     pub fn run(&mut self) {
         let mut burst = Burst::new();
-        let mut polls: u32 = 0;
+        let mut pace = Pace::default();
         while !self.mailbox.is_stopped() {
             let received = self.input.receive(&mut burst);
-            self.now = self.input.now();
-            if let Some(side) = received {
-                self.work(side, &mut burst);
-            }
-            polls = polls.wrapping_add(1);
-            self.counters.add(Counter::Polls, 1);
-            if received.is_none() || polls.is_multiple_of(POLLS_PER_HOUSEKEEPING) {
-                self.housekeep();
-                if self.yields && received.is_none() {
-                    std::thread::yield_now();
-                }
+            self.turn(received, &mut burst, self.input.now(), &mut pace);
+            if self.yields && received.is_none() {
+                std::thread::yield_now();
             }
         }
         self.shut_down();
+    }
+
+    /// Keeps house if it is time, then works on what a poll has found. In this order, so that time
+    /// has passed for the tables when a burst meets them.
+    #[inline]
+    pub(crate) fn turn(
+        &mut self,
+        received: Option<Side>,
+        burst: &mut Burst,
+        now: Ticks,
+        pace: &mut Pace,
+    ) {
+        let at_once = received.is_none() || now != self.now;
+        self.now = now;
+        self.counters.add(Counter::Polls, 1);
+        if pace.is_due(at_once) {
+            pace.is_behind = self.housekeep();
+        }
+        if let Some(side) = received {
+            self.work(side, burst);
+        }
     }
 
     /// Works on one burst from one side and sends what comes of it.

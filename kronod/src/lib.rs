@@ -18,3 +18,5 @@ mod privileges;
 pub mod run;
 pub mod spare_cpus;
 pub mod worker;
+#[cfg(test)]
+mod worker_tests;

@@ -211,7 +211,7 @@ impl Key {
         Key::of(Key::MAPPING, protocol, inside, Endpoint::default())
     }
 
-    /// Sessions and untranslated sessions: a remote endpoint belongs to one of the two only.
+    /// Sessions and untranslated ones: two endpoints have one of the two at a time.
     pub(crate) fn session(protocol: Protocol, inside: Endpoint, remote: Endpoint) -> Key {
         Key::of(Key::SESSION, protocol, inside, remote)
     }

@@ -194,8 +194,7 @@ impl Nat<'_> {
         record: &Record,
         events: &mut impl Events<Event>,
     ) -> Decision<u32> {
-        let key = Key::session(record.protocol, record.dst, record.src);
-        let session = match self.live_session(key, record.now) {
+        let session = match self.untranslated(record) {
             Some(session) => session,
             None => self.open_untranslated_from_outside(record, events)?,
         };
@@ -230,10 +229,7 @@ impl Nat<'_> {
                 let session = match self.ports.lookup(record.protocol, record.dst) {
                     Lookup::Owned(mapping) => self.session_of(mapping, record.src, record.now)?,
                     Lookup::Free | Lookup::Held => return None,
-                    Lookup::NotPool => {
-                        let key = Key::session(record.protocol, record.dst, record.src);
-                        self.live_session(key, record.now)?
-                    }
+                    Lookup::NotPool => self.untranslated(record)?,
                 };
                 let destination = self.translates(session);
                 Some(Verdict::Forward { to: Side::Inside, source: Slot::NONE, destination })
@@ -274,7 +270,19 @@ impl Nat<'_> {
         if entry.users == 0 {
             return None;
         }
-        self.live_session(Key::session(entry.protocol(), entry.translation.inside(), remote), now)
+        let key = Key::session(entry.protocol(), entry.translation.inside(), remote);
+        self.live_session(key, now).filter(|session| self.is(*session, EntryKind::Session))
+    }
+
+    /// The live untranslated session that a packet from outside belongs to.
+    fn untranslated(&self, record: &Record) -> Option<u32> {
+        let key = Key::session(record.protocol, record.dst, record.src);
+        let session = self.live_session(key, record.now);
+        session.filter(|session| self.is(*session, EntryKind::Bypass))
+    }
+
+    fn is(&self, index: u32, kind: EntryKind) -> bool {
+        self.entries[index as usize].kind() == kind
     }
 
     fn live_session(&self, key: Key, now: Ticks) -> Option<u32> {

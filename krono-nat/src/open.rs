@@ -63,12 +63,15 @@ impl Nat<'_> {
     ) -> Decision<u32> {
         let entry = self.entries[mapping as usize];
         let (protocol, inside) = (entry.protocol(), entry.translation.inside());
-        self.find_or_bury(Key::session(protocol, inside, remote), record.now, events);
+        let untranslated =
+            self.find_or_bury(Key::session(protocol, inside, remote), record.now, events);
         if self.find_or_bury(Key::mapping(protocol, inside), record.now, events).is_none() {
             return refuse(DropReason::NoMapping);
         }
         let is_static = entry.flags.has(Flags::STATIC);
-        if !is_static && !self.is_admitted(protocol, inside, remote) {
+        // Two endpoints have one session only, or a packet from inside would have the choice.
+        let is_taken = untranslated.is_some();
+        if is_taken || !is_static && !self.is_admitted(protocol, inside, remote) {
             return refuse(DropReason::Filtered);
         }
         begins_session(record)?;
@@ -90,7 +93,11 @@ impl Nat<'_> {
     ) -> Decision<u32> {
         let key = Key::session(record.protocol, record.dst, record.src);
         self.find_or_bury(key, record.now, events);
-        if !self.is_excluded(record.src) || !self.is_inside(record.dst) {
+        let mapping_key = Key::mapping(record.protocol, record.dst);
+        let mapping = self.find_or_bury(mapping_key, record.now, events);
+        let is_taken =
+            mapping.is_some_and(|at| self.session_of(at, record.src, record.now).is_some());
+        if is_taken || !self.is_excluded(record.src) || !self.is_inside(record.dst) {
             return refuse(DropReason::NotOurs);
         }
         begins_session(record)?;

@@ -59,6 +59,39 @@ fn rfc6888_req6_excluded_destinations_are_not_translated() {
 }
 
 #[test]
+fn two_endpoints_have_one_session_translated_or_not() {
+    for sessions in [1, 2] {
+        let mut bed = Bed::new(&filtering(Filtering::EndpointIndependent));
+        let public = bed.out(HOST, SERVER).unwrap();
+        if sessions == 2 {
+            bed.out(HOST, "203.0.113.2:2").unwrap();
+        }
+        // An untranslated session is not open to the mapping's public endpoint.
+        let excluded = "192.168.100.9:80";
+        assert_eq!(bed.out(HOST, excluded), Ok(ep(HOST)));
+        assert_eq!(bed.back(excluded, public), Err(dropped(DropReason::Filtered)));
+        assert_eq!(bed.out(HOST, excluded), Ok(ep(HOST)));
+        let about = |from: Endpoint| error("9.9.9.9", Protocol::Udp, from, ep(excluded));
+        assert!(bed.pass(Side::Outside, &about(public)).is_err());
+        assert_eq!(bed.pass(Side::Outside, &about(ep(HOST))).unwrap().dst, ep(HOST));
+        // Nor is a translated one to the inside endpoint.
+        let other = "192.168.100.7:80";
+        assert_eq!(bed.back(other, public), Ok(ep(HOST)));
+        for remote in [SERVER, "203.0.113.2:2", other] {
+            assert_eq!(bed.back(remote, ep(HOST)), Err(dropped(DropReason::NotOurs)));
+            let about = error("9.9.9.9", Protocol::Udp, ep(HOST), ep(remote));
+            assert!(bed.pass(Side::Outside, &about).is_err());
+        }
+        assert_eq!(bed.out(HOST, other), Ok(public));
+        bed.nat.assert_consistent();
+        // Either way is open again when the session is over.
+        bed.wait(302);
+        assert_eq!(bed.out(HOST, other), Ok(ep(HOST)));
+        assert_eq!(bed.back(other, ep(HOST)), Ok(ep(HOST)));
+    }
+}
+
+#[test]
 fn rfc6888_req8_a_freed_port_rests_for_the_hold_time() {
     // Ten ports at one address, all in use by one host, then all freed.
     let small =

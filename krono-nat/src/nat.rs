@@ -127,7 +127,7 @@ impl Nat<'_> {
             Some(session) => session,
             None => self.open_from_inside(record, events)?,
         };
-        self.note_sent(session, record, events)?;
+        self.note_sent(session, record, events);
         let entry = &self.entries[session as usize];
         if entry.flags.has(Flags::HAIRPIN) {
             return self.turn_around(session, record, events);
@@ -313,12 +313,7 @@ impl Nat<'_> {
 
     /// A packet from inside keeps its session alive (RFC 4787, REQ-6).
     #[inline]
-    fn note_sent(
-        &mut self,
-        session: u32,
-        record: &Record,
-        events: &mut impl Events<Event>,
-    ) -> Decision<()> {
+    fn note_sent(&mut self, session: u32, record: &Record, events: &mut impl Events<Event>) {
         let timer = self.follow(session, Side::Inside, record, events);
         let entry = &mut self.entries[session as usize];
         match timer {
@@ -329,10 +324,9 @@ impl Nat<'_> {
             Timer::Shorten => self.shorten(session, record.now),
             Timer::Keep => {}
         }
-        if self.entries[session as usize].flags.has(Flags::SENT) {
-            return Ok(());
+        if !self.entries[session as usize].flags.has(Flags::SENT) {
+            self.note_first_sent(session);
         }
-        self.note_first_sent(session)
     }
 
     /// A packet from outside never makes a session live longer: else anybody could keep it alive
@@ -389,13 +383,14 @@ impl Nat<'_> {
         }
     }
 
+    /// Without room for a permit the packet passes all the same (existing sessions are not to be
+    /// disturbed, RFC 6888, REQ-11), and the next one tries again.
     #[cold]
-    fn note_first_sent(&mut self, session: u32) -> Decision<()> {
-        if self.policy.filtering == Filtering::AddressDependent {
-            self.grant(session)?;
+    fn note_first_sent(&mut self, session: u32) {
+        let grants = self.policy.filtering == Filtering::AddressDependent;
+        if !grants || self.grant(session).is_ok() {
+            self.entries[session as usize].flags.insert(Flags::SENT);
         }
-        self.entries[session as usize].flags.insert(Flags::SENT);
-        Ok(())
     }
 }
 

@@ -38,17 +38,16 @@ impl Nat<'_> {
             return self.open_untranslated(record.src, record.dst, record, events);
         }
         self.check_hairpin(record)?;
-        let wanted = 1 + u32::from(self.policy.filtering == Filtering::AddressDependent);
-        match mapping {
+        let permits = u32::from(self.policy.filtering == Filtering::AddressDependent);
+        let mapping = match mapping {
             Some(mapping) => {
-                self.has_room(record, wanted)?;
-                self.attach(mapping, Side::Inside, record.dst, record, events)
+                let has_session = self.entries[mapping as usize].flags.has(Flags::SESSION);
+                self.has_room(record, permits + u32::from(has_session))?;
+                mapping
             }
-            None => {
-                let mapping = self.open_mapping(record, wanted, events)?;
-                self.attach(mapping, Side::Inside, record.dst, record, events)
-            }
-        }
+            None => self.open_mapping(record, permits + 1, events)?,
+        };
+        self.attach(mapping, Side::Inside, record.dst, record, events)
     }
 
     /// Opens a session for a packet from `remote` to a mapping, if the filter and the firewall
@@ -69,6 +68,10 @@ impl Nat<'_> {
             return refuse(DropReason::NoMapping);
         }
         let is_static = entry.flags.has(Flags::STATIC);
+        // Its sessions are over, if not all of them buried: none of them may admit another.
+        if !is_static && record.now.reached(entry.asked_until) {
+            return refuse(DropReason::NoMapping);
+        }
         // Two endpoints have one session only, or a packet from inside would have the choice.
         let is_taken = untranslated.is_some();
         if is_taken || !is_static && !self.is_admitted(protocol, inside, remote) {

@@ -245,3 +245,16 @@ fn a_session_that_is_over_is_dead_to_packets_before_any_sweep() {
         bed.nat.assert_consistent();
     }
 }
+
+#[test]
+fn a_mapping_is_over_with_its_last_session_before_any_sweep() {
+    let mut bed = Bed::new(&filtering(Filtering::EndpointIndependent));
+    let public = bed.out(HOST, SERVER).unwrap();
+    bed.out(HOST, OTHER).unwrap();
+    bed.now = Ticks(bed.now.0.wrapping_add(300 * TICKS_PER_SECOND + 1));
+    let events = bed.events.len();
+    for remote in ["203.0.113.9:9", "203.0.113.9:9", SERVER] {
+        assert_eq!(bed.back(remote, public), Err(dropped(DropReason::NoMapping)));
+    }
+    assert!(bed.events[events..].iter().all(|event| event.change != Change::SessionCreated));
+}

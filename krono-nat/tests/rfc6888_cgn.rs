@@ -146,6 +146,41 @@ fn rfc6888_req11_exhaustion_never_ends_existing_mappings() {
 }
 
 #[test]
+fn rfc6888_req11_sessions_without_room_for_a_permit_go_on() {
+    let mut bed = Bed::new(&Config { sessions: 10, ..config() });
+    let old: Vec<Endpoint> = (0..10)
+        .map(|port| bed.out(&format!("100.64.0.1:{}", 2000 + port), SERVER).unwrap())
+        .collect();
+    let mut next = Policy { filtering: Filtering::AddressDependent, ..policy() };
+    bed.nat.swap_policy(&mut next, bed.now, &mut bed.events).unwrap();
+    for (port, public) in old.iter().enumerate() {
+        assert_eq!(bed.out(&format!("100.64.0.1:{}", 2000 + port), SERVER), Ok(*public));
+        assert!(bed.back(SERVER, *public).is_ok());
+        bed.nat.assert_consistent();
+    }
+    bed.wait(200);
+    assert_eq!(bed.out("100.64.0.1:2000", SERVER), Ok(old[0]));
+    bed.wait(102);
+    // There is room now, so the next packet opens the filter for the address.
+    assert_eq!(bed.out("100.64.0.1:2000", SERVER), Ok(old[0]));
+    assert!(bed.back("203.0.113.1:9", old[0]).is_ok());
+}
+
+#[test]
+fn a_static_mapping_has_room_for_its_first_session_from_either_side() {
+    let mut settings = with_static();
+    settings.sessions = 5;
+    let mut bed = Bed::new(&settings);
+    for port in 1..5 {
+        bed.out(&format!("100.64.0.1:{port}"), SERVER).unwrap();
+    }
+    assert!(bed.out("100.64.0.1:5", SERVER).is_err(), "the table is full");
+    assert_eq!(bed.out("100.64.0.9:53", SERVER), Ok(web().outside));
+    bed.wait(302);
+    assert_eq!(bed.back(SERVER, web().outside), Ok(web().inside));
+}
+
+#[test]
 fn subscribers_are_limited_too_and_forgotten_with_their_last_mapping() {
     let mut bed = Bed::new(&Config { subscribers: 3, ..config() });
     for host in 1..=3 {

@@ -19,7 +19,8 @@ pub struct Config {
     pub inside: Vec<Ipv4Net>,
     /// Public TCP and UDP ports for dynamic mappings; ICMP identifiers use all 16 bits.
     pub ports: RangeInclusive<u16>,
-    /// Most dynamic mappings of a subscriber, for each protocol (RFC 6888, REQ-4).
+    /// Most mappings of a subscriber, for each protocol (RFC 6888, REQ-4): at that many it gets
+    /// no dynamic ones. Static ones count too, but are made all the same.
     pub ports_per_subscriber: u16,
     /// Draws hash keys and port choices; the same in every replica.
     pub seed: [u8; 32],

@@ -6,7 +6,7 @@ use krono_core::program::{Events, Translation};
 use krono_core::time::Ticks;
 
 use crate::config::{Policy, StaticMapping};
-use crate::entry::{Entry, EntryKind, Flags, Key};
+use crate::entry::{Entry, EntryKind, Flags};
 use crate::events::{Change, Event};
 use crate::nat::Nat;
 
@@ -27,17 +27,19 @@ impl Nat<'_> {
         if self.policy.filtering != policy.filtering {
             self.forget_what_was_sent();
         }
-        for index in 0..policy.statics.len() {
-            let old = policy.statics[index];
-            if !self.policy.statics.contains(&old) {
-                self.remove_static(old, now, events);
+        // What exists is asked, not what was wanted before: that may have found no room.
+        for old in &policy.statics {
+            if !self.policy.statics.contains(old)
+                && let Some(mapping) = self.static_mapping(old)
+            {
+                self.remove_static(mapping, now, events);
             }
         }
         let mut outcome = Ok(());
         for index in 0..self.policy.statics.len() {
-            let new = self.policy.statics[index];
-            if !policy.statics.contains(&new) {
-                outcome = outcome.and(self.add_static(new, now, events));
+            let wanted = self.policy.statics[index];
+            if self.static_mapping(&wanted).is_none() {
+                outcome = outcome.and(self.add_static(wanted, now, events));
             }
         }
         outcome
@@ -52,9 +54,17 @@ impl Nat<'_> {
         }
     }
 
+    /// The static mapping between exactly these endpoints, if there is one.
+    fn static_mapping(&self, wanted: &StaticMapping) -> Option<u32> {
+        let mapping = self.mapping_of(wanted.protocol, wanted.inside)?;
+        let entry = &self.entries[mapping as usize];
+        let is_it = entry.flags.has(Flags::STATIC) && entry.translation.outside() == wanted.outside;
+        is_it.then_some(mapping)
+    }
+
     /// Makes a static mapping. It wins over dynamic ones: whoever has its port or its inside
-    /// endpoint loses them.
-    pub(crate) fn add_static(
+    /// endpoint loses them. One that is there already, as left by an earlier policy, stays.
+    fn add_static(
         &mut self,
         wanted: StaticMapping,
         now: Ticks,
@@ -62,6 +72,11 @@ impl Nat<'_> {
     ) -> Result<(), DropReason> {
         let StaticMapping { protocol, inside, outside } = wanted;
         if let Some(dynamic) = self.mapping_of(protocol, inside) {
+            let entry = &mut self.entries[dynamic as usize];
+            if entry.translation.outside() == outside {
+                entry.flags.insert(Flags::STATIC);
+                return Ok(());
+            }
             self.end_mapping(dynamic, now, events);
         }
         if let Lookup::Owned(dynamic) = self.ports.lookup(protocol, outside) {
@@ -72,6 +87,9 @@ impl Nat<'_> {
             Some(subscriber) => subscriber,
             None => self.subscribers.add(inside.addr, address)?,
         };
+        if self.subscribers.mappings(subscriber, protocol) == u16::MAX {
+            return Err(DropReason::SubscriberPorts);
+        }
         let mut entry = Entry::mapping(protocol, Translation::new(inside, outside), subscriber);
         entry.flags.insert(Flags::STATIC);
         entry.asked_until = now;
@@ -88,11 +106,9 @@ impl Nat<'_> {
     }
 
     /// Lets a static mapping go: as a dynamic one it ends with its last session.
-    fn remove_static(&mut self, old: StaticMapping, now: Ticks, events: &mut impl Events<Event>) {
-        if let Some(mapping) = self.find(Key::mapping(old.protocol, old.inside)) {
-            self.entries[mapping as usize].flags.remove(Flags::STATIC);
-            self.end_if_idle(mapping, now, events);
-        }
+    fn remove_static(&mut self, mapping: u32, now: Ticks, events: &mut impl Events<Event>) {
+        self.entries[mapping as usize].flags.remove(Flags::STATIC);
+        self.end_if_idle(mapping, now, events);
     }
 
     /// Ends a mapping with all its sessions. They are not chained, so every record is looked at:

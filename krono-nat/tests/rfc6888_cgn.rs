@@ -239,6 +239,63 @@ fn a_static_mapping_wins_over_a_dynamic_one_that_holds_its_port() {
 }
 
 #[test]
+fn a_static_mapping_that_comes_back_finds_its_sessions_alive() {
+    let mut bed = Bed::new(&with_static());
+    bed.back(SERVER, web().outside).unwrap();
+    bed.out("100.64.0.9:53", "203.0.113.8:8").unwrap();
+    let mut other = policy();
+    bed.nat.swap_policy(&mut other, bed.now, &mut bed.events).unwrap();
+    assert_eq!(bed.back(SERVER, web().outside), Ok(web().inside), "open sessions stay open");
+    assert_eq!(bed.back("203.0.113.9:9", web().outside), Err(dropped(DropReason::Filtered)));
+    let events = bed.events.len();
+    bed.nat.swap_policy(&mut other, bed.now, &mut bed.events).unwrap();
+    assert_eq!(bed.events.len(), events, "nothing ended");
+    assert_eq!(bed.back("203.0.113.9:9", web().outside), Ok(web().inside));
+    bed.wait(400);
+    assert_eq!(bed.nat.counts().mappings, 1);
+}
+
+#[test]
+fn a_static_mapping_that_found_no_room_is_made_by_the_next_reload() {
+    let mut bed = Bed::new(&Config { sessions: 5, ..config() });
+    for port in 1..=5 {
+        bed.out(&format!("100.64.0.1:{port}"), SERVER).unwrap();
+    }
+    let mut wanted = with_static().policy;
+    let refused = bed.nat.swap_policy(&mut wanted, bed.now, &mut bed.events);
+    assert_eq!(refused, Err(DropReason::SessionsFull));
+    bed.wait(302);
+    // A dynamic mapping of the endpoint has come to be in between.
+    bed.out("100.64.0.9:53", SERVER).unwrap();
+    let mut again = with_static().policy;
+    bed.nat.swap_policy(&mut again, bed.now, &mut bed.events).unwrap();
+    assert_eq!(bed.back("203.0.113.9:9", web().outside), Ok(web().inside));
+    bed.nat.assert_consistent();
+}
+
+#[test]
+fn a_static_mapping_of_a_host_with_every_port_of_an_address_is_refused_not_miscounted() {
+    let mut bed = Bed::new(&Config {
+        sessions: 70_000,
+        ports: 1..=65535,
+        ports_per_subscriber: u16::MAX,
+        ..config()
+    });
+    let host = "100.64.0.9";
+    let first = bed.out(&format!("{host}:1024"), SERVER).unwrap().addr;
+    for port in (1..=65535).filter(|port| *port != 1024) {
+        bed.out(&format!("{host}:{port}"), SERVER).unwrap();
+    }
+    let elsewhere =
+        if first == addr("198.51.100.0") { "198.51.100.1:53" } else { "198.51.100.0:53" };
+    let wanted = StaticMapping { inside: ep("100.64.0.9:0"), outside: ep(elsewhere), ..web() };
+    let mut reloaded = Policy { statics: vec![wanted], ..policy() };
+    let refused = bed.nat.swap_policy(&mut reloaded, bed.now, &mut bed.events);
+    assert_eq!(refused, Err(DropReason::SubscriberPorts));
+    bed.nat.assert_consistent();
+}
+
+#[test]
 fn a_reload_leaves_open_sessions_alone() {
     let mut bed = Bed::new(&config());
     let public = bed.out(HOST, SERVER).unwrap();

@@ -98,6 +98,7 @@ impl Program for Nat<'_> {
     fn step(&mut self, record: &Record, probe: &Probe, events: &mut impl Events<Event>) -> Verdict {
         let decision = match (record.kind, record.side) {
             (Kind::IcmpError, _) => self.pass_error(record),
+            (Kind::IcmpReply, Side::Inside) => self.pass_reply_out(record, events),
             (_, Side::Inside) => self.pass_out(record, probe.entry, events),
             (_, Side::Outside) => self.pass_in(record, events),
         };
@@ -134,6 +135,20 @@ impl Nat<'_> {
         }
         let source = self.translates(session);
         Ok(Verdict::Forward { to: Side::Outside, source, destination: Slot::NONE })
+    }
+
+    /// A subscriber's answer to a query: only untranslated ones reach it. (That a mapping may have
+    /// the identifier 0, as the sender of an answer seems to have, must not confuse anybody.)
+    #[cold]
+    fn pass_reply_out(
+        &mut self,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<Verdict> {
+        let session = self.untranslated(record.protocol, record.src, record.dst, record.now);
+        let session = session.ok_or(Verdict::Drop(DropReason::IcmpReplyUnasked))?;
+        self.note_sent(session, record, events);
+        Ok(Verdict::Forward { to: Side::Outside, source: Slot::NONE, destination: Slot::NONE })
     }
 
     /// A packet from the Internet.
@@ -194,7 +209,7 @@ impl Nat<'_> {
         record: &Record,
         events: &mut impl Events<Event>,
     ) -> Decision<u32> {
-        let session = match self.untranslated(record) {
+        let session = match self.untranslated(record.protocol, record.dst, record.src, record.now) {
             Some(session) => session,
             None => self.open_untranslated_from_outside(record, events)?,
         };
@@ -229,7 +244,9 @@ impl Nat<'_> {
                 let session = match self.ports.lookup(record.protocol, record.dst) {
                     Lookup::Owned(mapping) => self.session_of(mapping, record.src, record.now)?,
                     Lookup::Free | Lookup::Held => return None,
-                    Lookup::NotPool => self.untranslated(record)?,
+                    Lookup::NotPool => {
+                        self.untranslated(record.protocol, record.dst, record.src, record.now)?
+                    }
                 };
                 let destination = self.translates(session);
                 Some(Verdict::Forward { to: Side::Inside, source: Slot::NONE, destination })
@@ -274,10 +291,15 @@ impl Nat<'_> {
         self.live_session(key, now).filter(|session| self.is(*session, EntryKind::Session))
     }
 
-    /// The live untranslated session that a packet from outside belongs to.
-    fn untranslated(&self, record: &Record) -> Option<u32> {
-        let key = Key::session(record.protocol, record.dst, record.src);
-        let session = self.live_session(key, record.now);
+    /// The live untranslated session between these two.
+    fn untranslated(
+        &self,
+        protocol: Protocol,
+        inside: Endpoint,
+        remote: Endpoint,
+        now: Ticks,
+    ) -> Option<u32> {
+        let session = self.live_session(Key::session(protocol, inside, remote), now);
         session.filter(|session| self.is(*session, EntryKind::Bypass))
     }
 

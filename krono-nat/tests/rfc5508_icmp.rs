@@ -124,4 +124,14 @@ fn replies_that_nobody_asked_for_are_dropped() {
         bed.pass(Side::Inside, &pong("100.64.0.1", ep("203.0.113.1:7"))),
         Err(dropped(DropReason::IcmpReplyUnasked))
     );
+    // Not even if the identifier 0 of a query makes it look like one of its packets.
+    bed.pass(Side::Inside, &ping("100.64.0.1", 0, "203.0.113.1")).unwrap();
+    assert_eq!(
+        bed.pass(Side::Inside, &pong("100.64.0.1", ep("203.0.113.1:0"))),
+        Err(dropped(DropReason::IcmpReplyUnasked))
+    );
+    // An untranslated query is answered.
+    let asker = "192.168.100.9";
+    bed.pass(Side::Outside, &ping(asker, 0, "100.64.0.1")).unwrap();
+    assert!(bed.pass(Side::Inside, &pong("100.64.0.1", ep("192.168.100.9:0"))).is_ok());
 }

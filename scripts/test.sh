@@ -56,7 +56,7 @@ install_missing "${BUILD_NEEDS[@]}" "${CLIENT_NEEDS[@]}" tcpdump=tcpdump tshark=
     bind9-dnsutils=dig dnsmasq-base=dnsmasq stun-client=stun coturn=turnserver nftables=nft
 
 say "Building"
-cargo build --workspace --all-targets
+cargo build --workspace --bins --tests
 
 status=0
 export KRONO_HUGEPAGES=off

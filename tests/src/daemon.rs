@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use ipnet::Ipv4Net;
 use serde_json::Value;
 
 use crate::lab::{Lab, Site};
@@ -50,8 +51,8 @@ impl Config {
         Config { shards: String::new(), ports: String::new(), lcores: Vec::new(), nat }
     }
 
-    /// Adds the shard of a site, which translates to the /28 at `pool`.
-    pub fn shard(mut self, site: Site, pool: std::net::Ipv4Addr) -> Self {
+    /// Adds the shard of a site, which translates to `pool`.
+    pub fn shard(mut self, site: Site, pool: Ipv4Net) -> Self {
         let id = self.lcores.len();
         let (access, core) = (site.interface("in"), site.interface("out"));
         for (number, interface) in [(2 * id, &access), (2 * id + 1, &core)] {
@@ -67,7 +68,7 @@ impl Config {
       port: {core}
       address: {outside}/25
       routes: [ {{ prefix: 0.0.0.0/0, via: {gateway} }} ]
-    nat: {{ pool: [ {pool}/28 ] }}\n"
+    nat: {{ pool: [ {pool} ] }}\n"
         );
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         self.lcores.push(format!("{id}@{}", id % cpus));
@@ -222,7 +223,7 @@ pub struct ShardStats {
     pub held: u64,
     /// Sent ones that krono made itself.
     pub originated: u64,
-    /// Dropped ones, by reason.
+    /// Dropped ones, by reason; only reasons that occurred.
     pub drops: Vec<(String, u64)>,
 }
 
@@ -245,7 +246,11 @@ impl ShardStats {
             consumed: figure("consumed")?,
             held: figure("held")?,
             originated: figure("originated")?,
-            drops: drops.iter().map(drop).collect::<Result<_>>()?,
+            drops: drops
+                .iter()
+                .filter(|(_, count)| **count != 0)
+                .map(drop)
+                .collect::<Result<_>>()?,
         })
     }
 

@@ -15,6 +15,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::Result;
+use ipnet::Ipv4Net;
 use tempfile::TempDir;
 
 use crate::netns::Namespace;
@@ -52,14 +53,14 @@ impl Site {
         Ipv4Addr::new(192, 0, 2, 128 * self.index + 126)
     }
 
-    /// The first address of the /28 that the Internet routes to this shard.
-    pub const fn routed_pool(self) -> Ipv4Addr {
-        Ipv4Addr::new(198, 51, 100, 16 * self.index)
+    /// What the Internet routes to this shard.
+    pub const fn routed_pool(self) -> Ipv4Net {
+        Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 16 * self.index), 28)
     }
 
-    /// The first address of a /28 on the shard's outside network, which needs ARP answers.
-    pub const fn on_link_pool(self) -> Ipv4Addr {
-        Ipv4Addr::new(192, 0, 2, 128 * self.index + 16)
+    /// A part of the shard's outside network, which needs ARP answers.
+    pub const fn on_link_pool(self) -> Ipv4Net {
+        Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 128 * self.index + 16), 28)
     }
 
     /// The NAT's interface on this side.
@@ -145,7 +146,7 @@ impl Lab {
         self.plug(&self.nat, &site.interface("out"), &self.internet, &uplink)?;
         self.internet.run(&format!("ip address add {}/25 dev {uplink}", site.gateway()))?;
         self.internet.run(&format!(
-            "ip route add {}/28 via {}",
+            "ip route add {} via {}",
             site.routed_pool(),
             site.outside()
         ))?;

@@ -2,6 +2,10 @@
 //!
 //! A translator follows a connection only to know how long to keep it. It never drops a segment
 //! of a session for its state: RFC 7857, 2.2 has every segment translated that matches a mapping.
+//!
+//! Whoever guesses the endpoints can send segments from outside, so those end nothing unless they
+//! fit what the inside has said. Numbers are learnt from the inside alone; what an outside segment
+//! claims holds only until the inside has acknowledged something.
 
 use krono_core::packet::{Side, TcpFlags, TcpMeta};
 
@@ -71,10 +75,7 @@ impl State {
     }
 }
 
-/// A connection as a session stores it: 14 bytes, all zero for other transports.
-///
-/// `expects[side]` is the sequence number that this side's end expects next, as told by its
-/// latest acknowledgement or by the SYN that went to it; `window` is what it last offered.
+/// A connection as a session stores it: 16 bytes, all zero for other transports.
 #[derive(
     Clone,
     Copy,
@@ -87,14 +88,28 @@ impl State {
 )]
 #[repr(C)]
 pub(crate) struct Connection {
-    expects: [u32; 2],
-    window: [u16; 2],
+    /// The sequence number that the inside expects next.
+    expects: u32,
+    /// The one behind all that the inside has sent.
+    sent: u32,
+    /// What the inside last offered, as on the wire.
+    window: u16,
     /// Window scales of both SYNs, one more than in the option; 0 if there was none.
     scale: [u8; 2],
     state: u8,
-    /// A bit per side: its end has told (or been sent) a sequence number to expect.
+    /// How `expects` is known: not at all, or one of the constants below.
     known: u8,
+    reserved: [u8; 2],
 }
+
+/// The number after a SYN from outside: anybody's claim.
+const CLAIMED: u8 = 1;
+
+/// The inside has acknowledged up to here.
+const TOLD: u8 = 2;
+
+/// No window is larger (RFC 7323, 2.3).
+const WINDOW_MAX: u32 = 1 << 30;
 
 /// What a segment means for a session's timer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,8 +144,14 @@ impl Connection {
         if flags.has(TcpFlags::SYN) {
             return self.synchronise(state, from, segment);
         }
-        self.note(from, segment);
-        if flags.has(TcpFlags::FIN) { self.finish(state, from) } else { self.carry(state) }
+        if from == Side::Inside {
+            self.learn(segment);
+        }
+        if flags.has(TcpFlags::FIN) && self.takes_fin(from, segment) {
+            self.finish(state, from)
+        } else {
+            self.carry(state)
+        }
     }
 
     fn reopen(&mut self, from: Side, syn: &TcpMeta) {
@@ -141,7 +162,7 @@ impl Connection {
     /// RFC 7857, 2.2: only a RST that belongs to the connection ends it, lest an off-path
     /// attacker who guesses the endpoints could.
     fn reset(&mut self, state: State, from: Side, segment: &TcpMeta) -> Timer {
-        if state.is_closing() || !self.is_in_window(from, segment) {
+        if state.is_closing() || !self.takes_reset(from, segment) {
             return Timer::Keep;
         }
         self.state = State::Reset as u8;
@@ -161,9 +182,12 @@ impl Connection {
                 }
             }
             // The second half of a simultaneous open, or a retransmission of it.
-            _ if !fresh => {}
-            // A retransmission, or a forgery that must not disturb what we know.
-            _ => return Timer::Keep,
+            _ if !fresh => self.note_syn(from, syn),
+            // A retransmission, an end that starts anew, or a forgery: what lives goes on.
+            _ => {
+                self.note_syn(from, syn);
+                return Timer::Keep;
+            }
         }
         Timer::Restart
     }
@@ -192,54 +216,79 @@ impl Connection {
         Timer::Restart
     }
 
-    /// Whether the peer of `from` would take this RST: its sequence number lies in the peer's
-    /// window (RFC 9293, 3.10.7.4), or it refuses a SYN by acknowledging it (3.10.7.3).
-    fn is_in_window(&self, from: Side, segment: &TcpMeta) -> bool {
-        let peer = from.opposite() as usize;
-        if self.known & (1 << peer) != 0 {
-            let offset = segment.seq.wrapping_sub(self.expects[peer]);
-            return offset <= self.offered(peer);
+    /// Whether a RST belongs to the connection. From outside: the inside would take it, because
+    /// its number lies in the window (RFC 9293, 3.10.7.4) or it refuses a SYN by acknowledging it
+    /// (3.10.7.3). From inside: its number is one that the inside has sent lately, or the 0 of an
+    /// end that refuses a SYN and has sent nothing.
+    fn takes_reset(&self, from: Side, segment: &TcpMeta) -> bool {
+        match (from, self.known) {
+            (Side::Inside, _) => self.sent.wrapping_sub(segment.seq) <= WINDOW_MAX,
+            (Side::Outside, CLAIMED | TOLD) => self.is_in_window(segment.seq),
+            (Side::Outside, _) => segment.flags.has(TcpFlags::ACK) && segment.ack == self.sent,
         }
-        let own = from as usize;
-        segment.flags.has(TcpFlags::ACK)
-            && self.known & (1 << own) != 0
-            && segment.ack == self.expects[own]
     }
 
-    /// What `side` last offered, bytes; a scale counts only if both ends sent one (RFC 7323, 2.2).
-    fn offered(&self, side: usize) -> u32 {
-        let shift = if self.scale.contains(&0) { 0 } else { self.scale[side] - 1 };
-        u32::from(self.window[side]) << shift.min(14)
+    /// Whether a FIN belongs to the connection. Else a forged one would have the inside's half
+    /// closing cut the connection short.
+    fn takes_fin(&self, from: Side, segment: &TcpMeta) -> bool {
+        let fin = segment.seq.wrapping_add(segment.payload_len.into());
+        from == Side::Inside || self.known == 0 || self.is_in_window(fin)
     }
 
-    fn note(&mut self, from: Side, segment: &TcpMeta) {
-        if segment.flags.has(TcpFlags::ACK) {
-            let own = from as usize;
-            let known = self.known & (1 << own) != 0;
-            let ahead = segment.ack.wrapping_sub(self.expects[own]) < 1 << 31;
-            if !known || ahead {
-                self.expects[own] = segment.ack;
-                self.window[own] = segment.window;
-                self.known |= 1 << own;
+    /// Whether this number from outside lies in the window that the inside has offered. A scale
+    /// counts only if both ends sent one (RFC 7323, 2.2).
+    fn is_in_window(&self, number: u32) -> bool {
+        let shift = if self.scale.contains(&0) { 0 } else { self.scale[Side::Inside as usize] - 1 };
+        number.wrapping_sub(self.expects) <= u32::from(self.window) << shift
+    }
+
+    /// Learns from a segment of the inside.
+    fn learn(&mut self, segment: &TcpMeta) {
+        let end = end_of(segment);
+        if is_ahead(end, self.sent) {
+            self.sent = end;
+        }
+        let is_news = self.known != TOLD || is_ahead(segment.ack, self.expects);
+        if segment.flags.has(TcpFlags::ACK) && is_news {
+            self.expects = segment.ack;
+            self.window = segment.window;
+            self.known = TOLD;
+        }
+    }
+
+    /// Learns from a SYN or SYN-ACK of the inside, or believes one of the outside for now.
+    fn note_syn(&mut self, from: Side, syn: &TcpMeta) {
+        let shift = syn.window_scale.min(14);
+        let has_scale = syn.window_scale != TcpMeta::NO_SCALE;
+        let scale = if has_scale { shift + 1 } else { 0 };
+        match from {
+            Side::Inside => {
+                // Perhaps an end that starts anew: what it acknowledges next is news anyway.
+                self.known = self.known.min(CLAIMED);
+                self.sent = end_of(syn);
+                self.learn(syn);
+                // The window of a SYN itself is never scaled.
+                self.window = if has_scale { syn.window.div_ceil(1 << shift) } else { syn.window };
+            }
+            Side::Outside if self.known == TOLD => return,
+            Side::Outside => {
+                self.expects = syn.seq.wrapping_add(1);
+                self.known = CLAIMED;
             }
         }
+        self.scale[from as usize] = scale;
     }
+}
 
-    /// A SYN also says what the other end will expect: the byte after it.
-    fn note_syn(&mut self, from: Side, syn: &TcpMeta) {
-        self.note(from, syn);
-        let (own, peer) = (from as usize, from.opposite() as usize);
-        if syn.window_scale != TcpMeta::NO_SCALE {
-            // The window of a SYN itself is never scaled.
-            let shift = syn.window_scale.min(14);
-            self.scale[own] = shift + 1;
-            self.window[own] = syn.window >> shift;
-        }
-        if self.known & (1 << peer) == 0 {
-            self.expects[peer] = syn.seq.wrapping_add(1);
-            self.known |= 1 << peer;
-        }
-    }
+/// The sequence number behind a segment; a SYN and a FIN have one each.
+fn end_of(segment: &TcpMeta) -> u32 {
+    let flags = segment.flags;
+    let marks = u32::from(flags.has(TcpFlags::SYN)) + u32::from(flags.has(TcpFlags::FIN));
+    segment.seq.wrapping_add(u32::from(segment.payload_len) + marks)
+}
+
+fn is_ahead(number: u32, of: u32) -> bool {
+    number.wrapping_sub(of) < 1 << 31
 }
 
 #[cfg(test)]
@@ -298,20 +347,83 @@ mod tests {
     }
 
     #[test]
-    fn rfc7857_s2_2_only_a_reset_in_the_window_ends_a_connection() {
-        for (from, inside_window, beyond) in [(Inside, 101, 101 + 1001), (Outside, 501, 501 + 1001)]
+    fn rfc7857_s2_2_only_a_reset_that_fits_ends_a_connection() {
+        let (window, sent) = (501, 101);
+        for (from, stray) in [
+            (Outside, window + 1001),
+            (Outside, window - 1),
+            (Outside, window + (1 << 31)),
+            (Inside, sent + 1),
+            (Inside, sent + (1 << 31)),
+        ] {
+            let mut connection = established();
+            assert_eq!(connection.advance(from, &segment(RST, stray, 0)), Timer::Keep);
+            assert_eq!(connection.state(), Some(State::Established), "{from} {stray}");
+        }
+        for (from, real) in
+            [(Outside, window), (Outside, window + 1000), (Inside, sent), (Inside, sent - 1)]
         {
-            for stray in [beyond, inside_window - 1, inside_window + (1 << 31)] {
-                let mut connection = established();
-                assert_eq!(connection.advance(from, &segment(RST, stray, 0)), Timer::Keep);
-                assert_eq!(connection.state(), Some(State::Established), "{from} {stray}");
-            }
-            for real in [inside_window, beyond - 1] {
-                let mut connection = established();
-                assert_eq!(connection.advance(from, &segment(RST, real, 0)), Timer::Shorten);
-                assert_eq!(connection.state(), Some(State::Reset));
+            let mut connection = established();
+            assert_eq!(connection.advance(from, &segment(RST, real, 0)), Timer::Shorten);
+            assert_eq!(connection.state(), Some(State::Reset));
+        }
+    }
+
+    #[test]
+    fn forged_acknowledgements_do_not_have_real_resets_refused() {
+        for forged in [101 + (1 << 30), (1 << 31) + 7, 7] {
+            for flags in [ACK, SYN.with(ACK), FIN] {
+                for (from, real) in [(Inside, 101), (Outside, 501)] {
+                    let mut connection = established();
+                    connection.advance(Outside, &segment(flags, 77_000, forged));
+                    let reset = connection.advance(from, &segment(RST, real, 0));
+                    assert_eq!(reset, Timer::Shorten, "{from} {forged} {flags:?}");
+                }
             }
         }
+    }
+
+    #[test]
+    fn a_forged_fin_does_not_let_a_half_close_end_the_connection() {
+        let mut connection = established();
+        let fin = |seq, payload_len| TcpMeta { payload_len, ..segment(FIN, seq, 101) };
+        for forged in [fin(500, 0), fin(501, 1001), fin(1502, 0), fin(7, 9)] {
+            assert_eq!(connection.advance(Outside, &forged), Timer::Restart);
+            assert_eq!(connection.state(), Some(State::Established), "{forged:?}");
+        }
+        connection.advance(Inside, &segment(FIN, 101, 501));
+        assert_eq!(connection.state(), Some(State::FinInside));
+        assert_eq!(connection.advance(Outside, &fin(501, 1000)), Timer::Shorten);
+        assert_eq!(connection.state(), Some(State::FinBoth));
+    }
+
+    #[test]
+    fn the_latest_syn_of_the_inside_is_the_one_that_counts() {
+        let mut connection = Connection::open(Inside, &segment(SYN, 100, 0));
+        connection.advance(Inside, &segment(SYN, 1 << 31, 0));
+        let mut refused = connection;
+        let refusal = |ack| segment(RST.with(ACK), 0, ack);
+        assert_eq!(refused.advance(Outside, &refusal(101)), Timer::Keep);
+        assert_eq!(refused.advance(Outside, &refusal((1 << 31) + 1)), Timer::Shorten);
+        // An end that starts anew in a connection that lives is followed as well.
+        let mut connection = established();
+        connection.advance(Inside, &segment(SYN, 1 << 31, 0));
+        connection.advance(Outside, &segment(SYN.with(ACK), 1 << 31, (1 << 31) + 1));
+        connection.advance(Inside, &segment(ACK, (1 << 31) + 1, (1 << 31) + 1));
+        for (from, real) in [(Inside, (1 << 31) + 1), (Outside, (1 << 31) + 1)] {
+            let mut copy = connection;
+            assert_eq!(copy.advance(from, &segment(RST, real, 0)), Timer::Shorten, "{from}");
+        }
+    }
+
+    #[test]
+    fn what_the_outside_claims_holds_until_the_inside_acknowledges() {
+        let mut connection = Connection::open(Inside, &segment(SYN, 100, 0));
+        connection.advance(Outside, &segment(SYN.with(ACK), 1 << 31, 101));
+        connection.advance(Outside, &segment(SYN.with(ACK), 500, 101));
+        connection.advance(Inside, &segment(ACK, 101, 501));
+        assert_eq!(connection.advance(Outside, &segment(RST, (1 << 31) + 1, 0)), Timer::Keep);
+        assert_eq!(connection.advance(Outside, &segment(RST, 501, 0)), Timer::Shorten);
     }
 
     #[test]

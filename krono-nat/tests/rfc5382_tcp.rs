@@ -125,6 +125,19 @@ fn rfc7857_s2_2_a_reset_outside_the_window_is_translated_but_ends_nothing() {
 }
 
 #[test]
+fn a_forged_fin_cuts_no_half_closed_connection_short() {
+    let mut bed = Bed::new(&config());
+    let public = bed.connect(HOST, SERVER);
+    bed.tcp_back(SERVER, public, fin(90_000, 101)).unwrap();
+    bed.tcp_out(HOST, SERVER, fin(101, 501)).unwrap();
+    bed.wait(1000);
+    assert!(is_alive(&mut bed, public), "the server is still sending");
+    bed.tcp_back(SERVER, public, fin(501, 102)).unwrap();
+    bed.wait(242);
+    assert!(!is_alive(&mut bed, public));
+}
+
+#[test]
 fn rfc7857_s2_data_from_inside_after_a_reset_revives_the_connection() {
     let mut bed = Bed::new(&config());
     let public = bed.connect(HOST, SERVER);

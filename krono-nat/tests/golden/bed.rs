@@ -166,7 +166,7 @@ impl Bed {
         created.expect("a mapping").outside.port
     }
 
-    /// Lets time pass; the clock wraps in the first seconds.
+    /// Lets time pass. The clock wraps 10 s after the start.
     pub(crate) fn wait(&mut self, seconds: u32) {
         self.now = Ticks(self.now.0.wrapping_add(seconds * TICKS_PER_SECOND));
     }

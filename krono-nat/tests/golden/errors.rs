@@ -5,7 +5,7 @@ use krono_core::packet::Side::{Inside, Outside};
 
 use crate::bed::Bed;
 use crate::packet::Segment::{Data, Syn};
-use crate::packet::{Packet, echo_reply, echo_request, icmp, tcp, udp};
+use crate::packet::{Packet, echo_reply, echo_request, icmp, other, tcp, udp};
 use crate::{HOST, PUBLIC, SERVER};
 
 /// A router on the way, and the type, code and second word of what it has to say.
@@ -131,6 +131,15 @@ fn rfc5508_req3d_extensions_are_carried_and_count_for_nothing() {
     let bed = &mut opened(tcp(HOST, SERVER, Syn), tcp(PUBLIC, SERVER, Syn));
     let received = error("198.51.100.1", &tcp(PUBLIC, SERVER, Data));
     bed.forwards(Outside, received, error("100.64.0.5", &tcp(HOST, SERVER, Data)).ttl(63));
+    // A first fragment so short that the TCP checksum is not in it.
+    let fragment = |from: &str| {
+        let header = &tcp(from, SERVER, Data).ip_bytes()[20..28];
+        let (from, _) = from.split_once(':').expect("ADDRESS:PORT");
+        other(from, "203.0.113.9", 6).payload(header).fragment(0, true)
+    };
+    let received = error("198.51.100.1", &fragment(PUBLIC));
+    let passed = error("100.64.0.5", &fragment(HOST)).ttl(63);
+    bed.forwards(Outside, received, passed.frame().unverified());
 }
 
 #[test]
@@ -197,8 +206,11 @@ fn rfc6888_req6_errors_about_excluded_destinations_stay_as_they_are() {
     bed.forwards(Inside, udp(HOST, cache), udp(HOST, cache).ttl(63));
     let error = icmp("192.168.100.7", "100.64.0.5", 3, 3).quoting_all(&udp(HOST, cache).ttl(60));
     bed.forwards(Outside, error.clone(), error.ttl(63));
-    let error = icmp("100.64.0.5", "192.168.100.7", 3, 3).quoting_all(&udp(cache, HOST).ttl(60));
-    bed.forwards(Inside, error.clone(), error.ttl(63));
+    // The subscriber itself, and a router in its network.
+    for from in ["100.64.0.5", "100.64.0.77"] {
+        let error = icmp(from, "192.168.100.7", 3, 3).quoting_all(&udp(cache, HOST).ttl(60));
+        bed.forwards(Inside, error.clone(), error.ttl(63));
+    }
 }
 
 /// RFC 1812, 4.3.2.7.

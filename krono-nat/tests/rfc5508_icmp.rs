@@ -1,5 +1,5 @@
 //! RFC 5508 (ICMP), requirement by requirement. What concerns bytes (checksums, options of quoted
-//! headers: REQ-3) is tested where bytes are: in krono-core.
+//! headers: REQ-3) is tested where bytes are: in `golden`.
 
 mod common;
 

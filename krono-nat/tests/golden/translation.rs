@@ -171,7 +171,10 @@ fn rfc6888_req6_an_excluded_destination_sees_the_subscriber_itself() {
     bed.forwards(Inside, udp(HOST, cache), udp(HOST, cache).ttl(63));
     bed.forwards(Outside, udp(cache, HOST), udp(cache, HOST).ttl(63));
     bed.forwards(Inside, tcp(HOST, cache, Syn), tcp(HOST, cache, Syn).ttl(63));
-    // What is not excluded cannot be reached this way.
+    // The other way as well: there is no mapping that could be filtered.
+    let other = "192.168.100.8:99";
+    bed.forwards(Outside, udp(other, HOST), udp(other, HOST).ttl(63));
+    // Nobody else gets in this way.
     bed.drops(Outside, udp(SERVER, HOST), DropReason::NotOurs);
 }
 

@@ -1,9 +1,11 @@
 //! What a worker does between bursts: let time pass, speak ARP, answer the control plane, and at
 //! the end give back everything.
 
+use std::net::Ipv4Addr;
+
 use krono_core::counters::{Counter, CounterSnapshot};
 use krono_core::drop::DropReason;
-use krono_core::packet::Side;
+use krono_core::packet::{Mac, Side};
 use krono_core::program::Program;
 use krono_core::reply;
 use krono_core::rewrite;
@@ -26,7 +28,7 @@ impl Worker {
         }
         while let Some(duty) = self.shard.router.duty(self.now) {
             match duty {
-                Duty::Request { .. } => self.ask(duty),
+                Duty::Request { side, target, to } => self.ask(side, target, to),
                 Duty::GiveUp(neighbour) => self.give_up(neighbour),
             }
         }
@@ -56,8 +58,7 @@ impl Worker {
     }
 
     /// Sends an ARP request.
-    fn ask(&mut self, duty: Duty) {
-        let Duty::Request { side, target, to } = duty else { return };
+    fn ask(&mut self, side: Side, target: Ipv4Addr, to: Mac) {
         let Some(mut mbuf) = self.pool.alloc() else {
             self.counters.add(Counter::OriginatedLost, 1);
             return;

@@ -68,14 +68,24 @@ impl Client {
         if line.last() != Some(&b'\n') {
             return Err(ClientError::Lost(io::ErrorKind::UnexpectedEof.into()));
         }
-        let strange = |error: serde_json::Error| ClientError::Strange(error.to_string());
-        let response: Response = serde_json::from_slice(&line).map_err(strange)?;
-        match response {
-            Response { error: Some(error), .. } => Err(ClientError::Refused(error)),
-            Response { version: VERSION, answer: Some(answer), .. } => Ok(answer),
-            Response { version, .. } => {
-                Err(ClientError::Strange(format!("version {version}, expected {VERSION}")))
-            }
+        answer_from_line(&line)
+    }
+}
+
+/// Reads what kronod says, a line with or without its end.
+///
+/// # Errors
+/// If it makes no sense, or is a refusal.
+pub fn answer_from_line(line: &[u8]) -> Result<Box<RawValue>, ClientError> {
+    let strange = |error: serde_json::Error| ClientError::Strange(error.to_string());
+    match serde_json::from_slice(line).map_err(strange)? {
+        Response { error: Some(error), .. } => Err(ClientError::Refused(error)),
+        Response { version: VERSION, answer: Some(answer), .. } => Ok(answer),
+        Response { version: VERSION, answer: None, .. } => {
+            Err(ClientError::Strange("neither an answer nor an error".to_owned()))
+        }
+        Response { version, .. } => {
+            Err(ClientError::Strange(format!("version {version}, expected {VERSION}")))
         }
     }
 }

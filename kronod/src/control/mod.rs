@@ -21,7 +21,7 @@ use crate::mailbox::ShardHandle;
 use protocol::{Memory, PortFigures};
 
 pub(crate) use answer::snapshots;
-pub use client::{Client, ClientError};
+pub use client::{Client, ClientError, answer_from_line};
 pub use server::Server;
 pub use socket::{BindError, Socket};
 

@@ -66,7 +66,7 @@ fn shard(shard: &ShardStats) -> String {
         figure("sent"),
         figure("consumed"),
         figure("held"),
-        count(shard.drops.values().sum())
+        count(shard.drops.values().fold(0, |sum, n| sum.saturating_add(*n)))
     );
     text +=
         &format!("  originated {}, and {} lost\n", figure("originated"), figure("originated_lost"));

@@ -4,6 +4,8 @@
 
 mod args;
 mod figures;
+#[cfg(test)]
+mod fuzz;
 mod lists;
 mod table;
 mod watch;

@@ -35,9 +35,13 @@ impl Table {
         for row in &self.rows {
             let cells = row.iter().zip(&self.columns).zip(&widths);
             let line: Vec<String> = cells
-                .map(|((cell, align), width)| match align {
-                    Align::Left => format!("{cell:<width$}"),
-                    Align::Right => format!("{cell:>width$}"),
+                .map(|((cell, align), width)| {
+                    // Not by a format's width, which ends at 65,535.
+                    let gap = " ".repeat(width - cell.chars().count());
+                    match align {
+                        Align::Left => format!("{cell}{gap}"),
+                        Align::Right => format!("{gap}{cell}"),
+                    }
                 })
                 .collect();
             text += format!("{indent}{}", line.join("  ")).trim_end();
@@ -123,5 +127,12 @@ mod tests {
         table.row(["a".to_owned(), "1,000".to_owned()]);
         table.row(["longer".to_owned(), String::new()]);
         assert_eq!(table.render("  "), "  name        n\n  a       1,000\n  longer\n");
+    }
+    #[test]
+    fn a_cell_may_have_any_width() {
+        let mut table = Table::new(&[("name", Align::Left), ("n", Align::Right)]);
+        table.row(["x".repeat(70_000), "1".to_owned()]);
+        let widths: Vec<usize> = table.render("").lines().map(str::len).collect();
+        assert_eq!(widths, [70_003, 70_003]);
     }
 }

@@ -7,13 +7,12 @@ use rand_chacha::ChaCha8Rng;
 const ROUNDS: usize = 50_000;
 
 const SEEDS: [&str; 6] = [
-    r#"{"version":1,"request":"status"}"#,
-    r#"{"version":1,"request":"stats"}"#,
-    r#"{"version":1,"request":{"sessions":{}}}"#,
-    r#"{"version":1,"request":{"sessions":{"shard":0,"protocol":"tcp","inside":"10.0.0.0/8",
-        "outside":"198.51.100.1:80","remote":"0.0.0.0","state":"open","limit":7,"cursor":"0:9"}}}"#,
-    r#"{"version":1,"request":{"lookup":{"outside":"198.51.100.1:4000","protocol":"icmp"}}}"#,
-    r#"{"request":{"lookup":{"outside":"198.51.100.1:4000"}},"version":1}"#,
+    include_str!("../data/requests/filtered-sessions.json"),
+    include_str!("../data/requests/lookup.json"),
+    include_str!("../data/requests/lookup-before-version.json"),
+    include_str!("../data/requests/sessions.json"),
+    include_str!("../data/requests/stats.json"),
+    include_str!("../data/requests/status.json"),
 ];
 
 #[test]

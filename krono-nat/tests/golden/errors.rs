@@ -152,6 +152,9 @@ fn rfc5508_req4_an_error_about_nothing_known_is_dropped() {
         let about = error.clone().quoting(&unknown);
         bed.drops(Outside, about, DropReason::IcmpErrorNoSession);
     }
+    // To another address than the quoted packet came from.
+    let stray = icmp("100.64.0.5", "203.0.113.10", 3, 3).quoting(&udp(SERVER, HOST));
+    bed.drops(Inside, stray, DropReason::IcmpErrorNoSession);
     let about_error = error.clone().quoting(&error);
     bed.drops(Outside, about_error, DropReason::QuotedProtocolUnsupported);
     let short = error.payload(&udp(PUBLIC, SERVER).ip_bytes()[..27]);

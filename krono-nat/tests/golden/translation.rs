@@ -135,6 +135,14 @@ fn vlan_tags_are_pushed_popped_and_rewritten() {
     }
 }
 
+/// VLAN 0 is no VLAN, only a priority.
+#[test]
+fn a_priority_tag_is_as_good_as_none() {
+    let bed = &mut Bed::new();
+    let received = udp(HOST, SERVER).frame().tag(5, 0);
+    bed.forwards(Inside, received, udp(PUBLIC, SERVER).ttl(63));
+}
+
 #[test]
 fn rfc4787_req9_a_subscriber_reaches_another_by_its_public_endpoint() {
     let bed = &mut Bed::new();

@@ -80,6 +80,20 @@ fn nothing_and_deep_nesting_and_binary_are_refused() {
     fuzz_config(&b"#\n".repeat(1 << 20));
 }
 
+#[test]
+fn line_ends_that_are_written_as_escapes_do_not_end_a_mistake() {
+    for text in [
+        r#"{ "a\r\nb": 1 }"#,
+        r#"shards: "a\nb""#,
+        r#"clock: "a\rb""#,
+        r#"ports: [ { name: "a\r\nb", device: "c\rd" }, { name: "a\r\nb", device: "c\rd" } ]"#,
+        r#"nat: { timeouts: { "a\rb": 1s, udp: "1\rs" }, exclude: [ "a\nb" ] }"#,
+        r#"eal: { args: [ "a\rb" ], lcores: "a\rb", memory: "1\rM" }"#,
+    ] {
+        fuzz_config(text.as_bytes());
+    }
+}
+
 fn damage(bytes: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut ChaCha8Rng) {
     let at = random.random_range(0..=bytes.len());
     let end = bytes.len().min(at + random.random_range(0..40));

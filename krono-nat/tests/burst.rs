@@ -61,23 +61,6 @@ fn shard(config: &Config, now: Ticks) -> Shard<Nat<'static>> {
     Shard::new(router, nat)
 }
 
-/// A small generator of numbers (SplitMix64), so that a printed seed repeats a run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn pick<T: Copy>(&mut self, of: &[T]) -> T {
-        of[self.below(of.len() as u64) as usize]
-    }
-}
-
 fn frame(random: &mut Random, side: Side, src: Endpoint, dst: Endpoint) -> Vec<u8> {
     let to = if side == Side::Inside { INSIDE_MAC } else { OUTSIDE_MAC };
     let ttl = if random.below(40) == 0 { 1 } else { 64 };

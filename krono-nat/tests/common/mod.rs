@@ -197,3 +197,25 @@ pub fn dropped(reason: DropReason) -> Verdict {
 pub fn unreachable(reason: DropReason) -> Verdict {
     Verdict::Reject(reason, IcmpError::HOST_UNREACHABLE)
 }
+
+/// A small generator of numbers (SplitMix64), so that a printed seed repeats a run.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.below(of.len() as u64) as usize]
+    }
+
+    /// True once in `of` times.
+    pub fn one_in(&mut self, of: u64) -> bool {
+        self.below(of) == 0
+    }
+}

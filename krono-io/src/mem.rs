@@ -34,7 +34,7 @@ pub fn port(pool: &Pool) -> (RxQueue, TxQueue, Peer) {
     let wires = Wires {
         to_port: VecDeque::new(),
         from_port: VecDeque::with_capacity(CABLE_FRAMES),
-        tx_room: CABLE_FRAMES,
+        tx_room: usize::MAX,
     };
     let cable = Cable(Arc::new(Mutex::new(wires)));
     let peer = Peer { pool: pool.clone(), cable: cable.clone() };
@@ -112,7 +112,7 @@ pub(crate) struct Cable(Arc<Mutex<Wires>>);
 struct Wires {
     to_port: VecDeque<Mbuf>,
     from_port: VecDeque<Mbuf>,
-    /// How many more frames the port may send.
+    /// How many more frames the port may send; not limited at first.
     tx_room: usize,
 }
 

@@ -27,6 +27,11 @@ fn open(bed: &mut Bed, number: u16) -> Endpoint {
 
 #[test]
 fn a_walk_shows_every_session_once_while_others_come_and_go() {
+    // Small pages fill up; large ones take as many records as a worker looks at in one turn.
+    [50, 1000].into_iter().for_each(walk_in_pages);
+}
+
+fn walk_in_pages(rows_max: usize) {
     let mut bed = Bed::new(&Plan { buffers: 256, ..Plan::default() });
     // These end during the walk, and their records are used again.
     for number in 0..300 {
@@ -38,11 +43,11 @@ fn a_walk_shows_every_session_once_while_others_come_and_go() {
     }
     bed.now = Ticks(99);
     let mut seen: HashMap<Endpoint, u32> = HashMap::new();
-    let mut page = SessionsPage::new(0, SessionFilter::default(), 50);
+    let mut page = SessionsPage::new(0, SessionFilter::default(), rows_max);
     let mut newcomers = 700;
     loop {
         page = *bed.ask(page);
-        bed.pass(1);
+        bed.pass(3);
         for _ in 0..3 {
             open(&mut bed, newcomers);
             newcomers += 1;
@@ -52,7 +57,7 @@ fn a_walk_shows_every_session_once_while_others_come_and_go() {
         }
         page.rows().iter().for_each(|row| *seen.entry(row.inside).or_default() += 1);
         let Some(next) = page.next else { break };
-        page = SessionsPage::new(next, SessionFilter::default(), 50);
+        page = SessionsPage::new(next, SessionFilter::default(), rows_max);
     }
     assert!(bed.counters().of(Counter::SessionsDeleted) >= 300, "some ended meanwhile");
     for number in 300..700 {

@@ -40,6 +40,7 @@ drop_reasons! {
     HeadersSegmented "headers_segmented" "The headers reach beyond the first segment of the buffer.";
     EtherTypeUnsupported "ethertype_unsupported" "The EtherType is not ARP, IPv4 or a single 802.1Q tag.";
     Ipv6Unsupported "ipv6_unsupported" "IPv6 is not implemented yet.";
+    MacSourceBad "mac_source_bad" "The source MAC is a group address, which no station has (IEEE 802.3, 3.2.3).";
     MacNotOurs "mac_not_ours" "The destination MAC is another station's.";
     VlanUnknown "vlan_unknown" "The VLAN tag is not the one of this side of the shard.";
     // ARP

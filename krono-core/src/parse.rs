@@ -41,6 +41,9 @@ type Parsed = Result<(PacketMeta, Layout), DropReason>;
 pub fn parse(bytes: &[u8], wire_len: u32) -> Result<(PacketMeta, Layout), DropReason> {
     let frame = Layer::new(bytes, wire_len);
     let header: &[u8; 14] = frame.header(DropReason::FrameTooShort)?;
+    if header[6] & 1 != 0 {
+        return Err(DropReason::MacSourceBad);
+    }
     let mut link = Link { to: Mac(bytes_at(header, 0)), vlan: Layout::UNTAGGED, len: 14 };
     let mut ether_type = u16_at(header, 12);
     if ether_type == ETHERTYPE_VLAN {

@@ -82,7 +82,30 @@ struct RunningShard {
     counters: Arc<Counters>,
     handle: Arc<ShardHandle>,
     alarms: Alarms,
-    task: Task<()>,
+    /// None once its end has been waited for.
+    task: Option<Task<()>>,
+}
+
+impl RunningShard {
+    fn has_ended(&self) -> bool {
+        self.task.as_ref().is_none_or(Task::is_finished)
+    }
+
+    /// Stops the worker and waits for its end, which closes its queues.
+    fn stop(&mut self) -> anyhow::Result<()> {
+        self.handle.stop();
+        let Some(task) = self.task.take() else { return Ok(()) };
+        task.join().with_context(|| format!("shard {}", self.id))
+    }
+}
+
+impl Drop for RunningShard {
+    /// A start that fails half-way stops the workers that poll already.
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            error!("{error:#}");
+        }
+    }
 }
 
 impl Daemon {
@@ -112,6 +135,7 @@ impl Daemon {
                 worker.run();
             })?;
             let alarms = Alarms::default();
+            let task = Some(task);
             shards.push(RunningShard { id: shard.id, counters, handle, alarms, task });
         }
         reduce_privileges();
@@ -129,7 +153,7 @@ impl Daemon {
         let deadline = Instant::now() + PATIENCE;
         for shard in &self.shards {
             while shard.counters.snapshot().of(Counter::Polls) == 0 {
-                if shard.task.is_finished() || Instant::now() > deadline {
+                if shard.has_ended() || Instant::now() > deadline {
                     bail!("shard {} does not poll", shard.id);
                 }
                 std::thread::sleep(Duration::from_millis(1));
@@ -149,7 +173,7 @@ impl Daemon {
             let now = Instant::now();
             let mut received = 0;
             for shard in &mut self.shards {
-                if shard.task.is_finished() {
+                if shard.has_ended() {
                     bail!("shard {} ended by itself", shard.id);
                 }
                 let counters = shard.counters.snapshot();
@@ -200,13 +224,11 @@ impl Daemon {
     }
 
     /// Stops the workers, closes the ports, and takes the EAL down.
-    fn stop(self) -> anyhow::Result<()> {
+    fn stop(mut self) -> anyhow::Result<()> {
         self.shards.iter().for_each(|shard| shard.handle.stop());
         let mut outcome = Ok(());
-        for shard in self.shards {
-            if let Err(panicked) = shard.task.join() {
-                outcome = Err(panicked).with_context(|| format!("shard {}", shard.id));
-            }
+        for shard in &mut self.shards {
+            outcome = outcome.and(shard.stop());
             let counters = shard.counters.snapshot();
             info!(
                 "shard {}: stopped, {} packets received, {} dropped",

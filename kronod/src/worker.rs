@@ -98,7 +98,7 @@ impl Worker {
             self.carry_out(mbuf, outcome);
         }
         self.output.flush(&self.counters);
-        self.counters.worked(self.input.cycles() - started);
+        self.counters.worked(self.input.cycles().saturating_sub(started));
     }
 
     #[inline]

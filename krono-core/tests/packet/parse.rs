@@ -102,6 +102,7 @@ fn table() -> Vec<(&'static str, Vec<u8>, DropReason)> {
         ("no bytes", vec![], FrameTooShort),
         ("an Ethernet header cut short", cut(udp(), 13), FrameTooShort),
         ("a VLAN tag cut short", cut(with_vlan(udp()), 17), FrameTooShort),
+        ("from a group MAC", at(udp(), 6, &[0x03]), MacSourceBad),
         ("an 802.3 length", at(udp(), 12, &[0x05, 0xdc]), EtherTypeUnsupported),
         ("an unknown EtherType", at(udp(), 12, &[0x88, 0xcc]), EtherTypeUnsupported),
         ("an 802.1ad tag", at(with_vlan(udp()), 12, &[0x88, 0xa8]), EtherTypeUnsupported),

@@ -79,10 +79,11 @@ impl Latecomer {
         }
     }
 
-    /// Walks on, and takes no more than `limit` sessions; everything that lives if that is all.
+    /// Walks on over twice `limit` records, and takes no more than `limit` of what they show;
+    /// everything that lives if the walk is over.
     pub fn walk(&mut self, nat: &Nat<'_>, now: Ticks, limit: usize) -> Option<BTreeSet<Row>> {
         let (sessions, mut taken) = (&mut self.sessions, 0);
-        let next = nat.walk(self.cursor, limit as u32, now, |view| {
+        let next = nat.walk(self.cursor, 2 * limit as u32, now, |view| {
             taken += 1;
             if taken > limit {
                 return false;

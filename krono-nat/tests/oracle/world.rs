@@ -170,9 +170,11 @@ fn public(random: &mut Random, oracle: &Oracle, protocol: Protocol) -> Endpoint 
 }
 
 fn query(random: &mut Random, side: Side, src: Endpoint, dst: Endpoint) -> PacketMeta {
-    // Only who asks has an identifier; a session's packets mostly go the right way.
+    // Only who asks has an identifier; a session's packets mostly go the right way. A query that
+    // seems to be for an identifier must find nobody either, whatever the mapping of 0 is.
     let asks = (side == Side::Inside) != random.one_in(6);
     let (src, dst) = match asks {
+        true if side == Side::Outside && random.one_in(2) => (src, dst),
         true => (src, Endpoint::new(dst.addr, 0)),
         false => (Endpoint::new(src.addr, 0), dst),
     };

@@ -150,8 +150,12 @@ pub(crate) fn resolve(lab: &Lab, host: &Namespace) -> Result<()> {
 }
 
 /// Pings `address`; every request must be answered.
+///
+/// A first one may meet neighbours who are not known yet. A busy machine takes its time to make
+/// them known, and of the packets that wait for a neighbour only the newest is kept.
 pub(crate) fn ping(host: &Namespace, address: Ipv4Addr) -> Result<()> {
-    let printed = host.run(&format!("ping -n -c 5 -i 0.05 -W 2 {address}"))?;
+    host.run(&format!("ping -n -c 1 -W 5 {address}"))?;
+    let printed = host.run(&format!("ping -n -c 5 -i 0.1 -W 2 {address}"))?;
     ensure!(printed.contains(" 0% packet loss"), "{printed}");
     Ok(())
 }

@@ -3,14 +3,11 @@
 say() { printf '\n== %s\n' "$*"; }
 fail() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# Runs a command as root; scripts ask may_be_root before.
-as_root() {
-    if [ "$EUID" -eq 0 ]; then "$@"; else sudo --non-interactive "$@"; fi
-}
+# "${root[@]}" COMMAND… runs it as root; scripts ask may_be_root before.
+root=()
+[ "$EUID" -eq 0 ] || root=(sudo --non-interactive)
 
-may_be_root() {
-    [ "$EUID" -eq 0 ] || sudo --non-interactive true 2>/dev/null
-}
+may_be_root() { "${root[@]}" true 2>/dev/null; }
 
 # install_missing NEED…: installs the packages whose sign is absent. A NEED is PACKAGE=SIGN; the
 # sign is a command, or lib:NAME for a library that pkg-config knows, or file:GLOB.
@@ -24,12 +21,12 @@ install_missing() {
     say "Installing ${missing[*]}"
     command -v apt-get >/dev/null || fail "install these first (no apt-get here): ${missing[*]}"
     may_be_root || fail "run as root, or install these first: ${missing[*]}"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update
-    as_root env DEBIAN_FRONTEND=noninteractive \
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
     # The tests start their own server; the packaged one is not wanted.
     case " ${missing[*]} " in
-    *" coturn "*) as_root systemctl disable --now coturn >/dev/null 2>&1 || true ;;
+    *" coturn "*) "${root[@]}" systemctl disable --now coturn >/dev/null 2>&1 || true ;;
     esac
     for need in "$@"; do
         present "${need#*=}" || fail "${need%%=*} was installed, but ${need#*=} is still missing"

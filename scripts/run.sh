@@ -27,23 +27,24 @@ cleanup() {
     trap - EXIT INT TERM
     local pid namespace
     # kronod is the last one started and is given the time to stop by itself.
-    for pid in ${pids[@]+"${pids[@]}"}; do as_root kill "$pid" 2>/dev/null || true; done
+    for pid in ${pids[@]+"${pids[@]}"}; do "${root[@]}" kill "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
     for namespace in ${namespaces[@]+"${namespaces[@]}"}; do
-        as_root ip netns delete "$namespace" 2>/dev/null || true
+        "${root[@]}" ip netns delete "$namespace" 2>/dev/null || true
     done
-    [ -z "$work" ] || as_root rm -rf "$work"
+    [ -z "$work" ] || "${root[@]}" rm -rf "$work"
 }
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # in_namespace NAME COMMAND…
-in_namespace() { as_root nsenter --net="/run/netns/krono-$1-$$" "${@:2}"; }
+in_namespace() { "${root[@]}" nsenter --net="/run/netns/krono-$1-$$" "${@:2}"; }
 
 # start NAME LOG COMMAND…: in the background, in a namespace.
 start() {
-    in_namespace "$1" "${@:3}" >"$work/$2" 2>&1 &
+    # Not by way of in_namespace: $! is to be the program and not a shell around it.
+    "${root[@]}" nsenter --net="/run/netns/krono-$1-$$" "${@:3}" >"$work/$2" 2>&1 &
     pids+=($!)
 }
 
@@ -63,7 +64,7 @@ wait_for() {
 build_network() {
     local name
     for name in sub box net; do
-        as_root ip netns add "krono-$name-$$"
+        "${root[@]}" ip netns add "krono-$name-$$"
         namespaces+=("krono-$name-$$")
         in_namespace $name ip link set lo up
     done
@@ -105,7 +106,7 @@ control: { socket: $work/kronod.sock }
 YAML
 }
 
-kronoctl() { as_root "$PWD/target/release/kronoctl" --socket "$work/kronod.sock" "$@"; }
+kronoctl() { "${root[@]}" "$PWD/target/release/kronoctl" --socket "$work/kronod.sock" "$@"; }
 
 need_rust
 install_missing "${BUILD_NEEDS[@]}" "${CLIENT_NEEDS[@]}"

@@ -12,7 +12,7 @@ log=$(mktemp)
 restore_hugepages=
 cleanup() {
     if [ -n "$restore_hugepages" ]; then
-        echo "$restore_hugepages" | as_root tee $NR_HUGEPAGES >/dev/null
+        echo "$restore_hugepages" | "${root[@]}" tee $NR_HUGEPAGES >/dev/null
     fi
     rm -f "$log"
 }
@@ -45,7 +45,7 @@ reserve_hugepages() {
     may_be_root && [ -e $NR_HUGEPAGES ] || return 1
     before=$(cat $NR_HUGEPAGES)
     restore_hugepages=$before
-    echo $((before + HUGE_PAGES)) | as_root tee $NR_HUGEPAGES >/dev/null 2>&1 || return 1
+    echo $((before + HUGE_PAGES)) | "${root[@]}" tee $NR_HUGEPAGES >/dev/null 2>&1 || return 1
     [ "$(sed -n 's/^HugePages_Free: *//p' /proc/meminfo)" -ge $HUGE_PAGES ]
 }
 

@@ -66,6 +66,11 @@ fn workspace() -> PathBuf {
     tests.parent().expect("the tests are a member of the workspace").to_owned()
 }
 
+fn metadata() -> Metadata {
+    let manifest = workspace().join("Cargo.toml");
+    MetadataCommand::new().manifest_path(manifest).no_deps().exec().expect("cargo metadata")
+}
+
 /// Every Rust file of the workspace, by its path in it.
 fn sources() -> BTreeMap<String, String> {
     let root = workspace();
@@ -89,26 +94,35 @@ fn sources() -> BTreeMap<String, String> {
     found
 }
 
-/// The code of a file before its tests, without comments: line numbers and text.
+/// The code of a file before the module with its tests, without comments: line numbers and text.
 fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text.lines().take_while(|line| line.trim() != "#[cfg(test)]");
-    lines.map(|line| line.split("//").next().unwrap_or_default()).zip(1..).map(|(l, n)| (n, l))
+    let lines: Vec<&str> = text.lines().collect();
+    let tests = lines.windows(2).position(|pair| is_for_tests(pair) && pair[1].ends_with('{'));
+    let end = tests.unwrap_or(lines.len());
+    lines
+        .into_iter()
+        .take(end)
+        .zip(1..)
+        .map(|(line, number)| (number, line.split("//").next().unwrap_or_default()))
 }
 
-/// The files of modules that are declared for tests only, in the file of their parent.
-fn modules_of_tests(sources: &BTreeMap<String, String>) -> BTreeSet<String> {
+/// Whether these two lines declare a module that exists in tests only.
+fn is_for_tests(pair: &[&str]) -> bool {
+    pair[0].trim() == "#[cfg(test)]" && mentions(pair[1], "mod")
+}
+
+/// The files that are modules for tests only.
+fn test_modules(sources: &BTreeMap<String, String>) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for (path, text) in sources {
-        let directory = match path.strip_suffix("/mod.rs").or(path.strip_suffix("/lib.rs")) {
-            Some(directory) => directory,
-            None => path.trim_end_matches(".rs"),
-        };
-        for (attribute, declaration) in text.lines().zip(text.lines().skip(1)) {
-            let name = declaration.trim().strip_prefix("mod ").and_then(|m| m.strip_suffix(';'));
-            if let (Some(name), "#[cfg(test)]") = (name, attribute.trim()) {
-                found.insert(format!("{directory}/{name}.rs"));
-                found.insert(format!("{directory}/{name}/mod.rs"));
-            }
+        let (directory, file) = path.rsplit_once('/').unwrap_or(("", path));
+        let stem = file.trim_end_matches(".rs");
+        let is_root = matches!(stem, "lib" | "main" | "mod");
+        let place = if is_root { directory.to_owned() } else { format!("{directory}/{stem}") };
+        let lines: Vec<&str> = text.lines().collect();
+        for pair in lines.windows(2).filter(|pair| is_for_tests(pair)) {
+            let name = pair[1].trim_end_matches(';').rsplit(' ').next().unwrap_or_default();
+            found.extend([format!("{place}/{name}.rs"), format!("{place}/{name}/mod.rs")]);
         }
     }
     found
@@ -121,11 +135,6 @@ fn mentions(line: &str, word: &str) -> bool {
         let goes_on = word.ends_with(is_word) && after.starts_with(is_word);
         !before.ends_with(is_word) && !goes_on
     })
-}
-
-fn metadata() -> Metadata {
-    let manifest = workspace().join("Cargo.toml");
-    MetadataCommand::new().manifest_path(manifest).no_deps().exec().expect("cargo metadata")
 }
 
 #[test]
@@ -168,27 +177,23 @@ fn unsafe_stands_only_where_the_design_allows_it() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-/// The files that libraries and programs of the workspace begin with.
-fn crate_roots() -> BTreeSet<String> {
-    let targets = metadata().packages.into_iter().flat_map(|package| package.targets);
-    let roots = targets.filter(|target| target.is_lib() || target.is_bin()).map(|target| {
-        let root = target.src_path.as_std_path().strip_prefix(workspace());
-        root.expect("it lies in the workspace").to_string_lossy().into_owned()
-    });
-    roots.collect()
-}
-
 #[test]
 fn every_crate_root_forbids_unsafe_code() {
-    let roots = crate_roots();
     let mut wrong = Vec::new();
-    for (path, text) in sources() {
-        let is_root = roots.contains(&path);
-        let exempt = path.starts_with("dpdk-sys/") || path.starts_with("krono-io/");
-        // krono-core's table opts out of a `deny`, which a `forbid` would not let it.
-        let level = if path.starts_with("krono-core/") { "deny" } else { "forbid" };
-        if is_root && !exempt && !text.contains(&format!("#![{level}(unsafe_code)]")) {
-            wrong.push(format!("{path} lacks #![{level}(unsafe_code)]"));
+    let metadata = metadata();
+    for package in &metadata.packages {
+        let level = match package.name.as_str() {
+            "dpdk-sys" | "krono-io" => continue,
+            // krono-core's table opts out of a `deny`, which a `forbid` would not let it.
+            "krono-core" => "deny",
+            _ => "forbid",
+        };
+        let shipped = package.targets.iter().filter(|target| target.is_lib() || target.is_bin());
+        for root in shipped.map(|target| &target.src_path) {
+            let text = fs::read_to_string(root).expect("Rust source is UTF-8");
+            if !text.contains(&format!("#![{level}(unsafe_code)]")) {
+                wrong.push(format!("{root} lacks #![{level}(unsafe_code)]"));
+            }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
@@ -197,11 +202,11 @@ fn every_crate_root_forbids_unsafe_code() {
 #[test]
 fn programs_touch_nothing_but_values() {
     let sources = sources();
-    let only_tests = modules_of_tests(&sources);
+    let test_modules = test_modules(&sources);
     let mut wrong = Vec::new();
     for (path, text) in &sources {
         let is_pure = PURE.iter().any(|name| path.starts_with(&format!("{name}/src/")));
-        if !is_pure || only_tests.contains(path) {
+        if !is_pure || test_modules.contains(path) {
             continue;
         }
         for (number, line) in code(text) {
@@ -217,11 +222,22 @@ fn programs_touch_nothing_but_values() {
 fn the_packet_path_stays_readable_on_one_screen_pair() {
     let sources = sources();
     for path in PATH_FILES {
-        let Some(text) = sources.get(*path) else { continue };
+        let text = sources.get(*path).unwrap_or_else(|| panic!("{path} is missing"));
         let lines = code(text).count();
         println!("{path}: {lines} lines");
         assert!(lines <= PATH_LINES_MAX, "{path}: {lines} lines, {PATH_LINES_MAX} allowed");
     }
+}
+
+#[test]
+fn tests_are_told_from_code() {
+    let text = "#[cfg(test)]\nmod simulation;\nuse a; // b\n#[cfg(test)]\nmod tests {\nuse c;\n}";
+    let lines: Vec<(usize, &str)> = code(text).collect();
+    assert_eq!(lines, [(1, "#[cfg(test)]"), (2, "mod simulation;"), (3, "use a; ")]);
+    let sources = BTreeMap::from([("x/src/router/mod.rs".to_owned(), text.to_owned())]);
+    assert!(test_modules(&sources).contains("x/src/router/simulation.rs"));
+    let sources = BTreeMap::from([("x/src/router.rs".to_owned(), text.to_owned())]);
+    assert!(test_modules(&sources).contains("x/src/router/simulation.rs"));
 }
 
 #[test]

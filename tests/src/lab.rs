@@ -78,7 +78,7 @@ pub struct Lab {
     pub nat: Namespace,
     /// Where the servers are.
     pub internet: Namespace,
-    _switch: Namespace,
+    switch: Namespace,
     dir: TempDir,
 }
 
@@ -93,7 +93,7 @@ impl Lab {
             subscribers: subscribers.collect::<Result<_>>()?,
             nat: Namespace::new()?,
             internet: Namespace::new()?,
-            _switch: Namespace::new()?,
+            switch: Namespace::new()?,
             dir: TempDir::with_prefix("krono-lab-")?,
         };
         for server in SERVERS {
@@ -123,18 +123,18 @@ impl Lab {
 
     fn connect_inside(&self, site: Site) -> Result<()> {
         let bridge = format!("lan{}", site.index);
-        self._switch.shell(&format!(
+        self.switch.shell(&format!(
             "ip link add {bridge} type bridge
              echo 1 > /proc/sys/net/ipv6/conf/{bridge}/disable_ipv6
              ip link set {bridge} up"
         ))?;
-        self.plug(&self.nat, &site.interface("in"), &self._switch, &format!("nat{}", site.index))?;
-        self._switch.run(&format!("ip link set nat{} master {bridge}", site.index))?;
+        self.plug(&self.nat, &site.interface("in"), &self.switch, &format!("nat{}", site.index))?;
+        self.switch.run(&format!("ip link set nat{} master {bridge}", site.index))?;
         for number in 0..SUBSCRIBERS {
             let host = self.subscriber(site, number);
             let port = format!("sub{}-{number}", site.index);
-            self.plug(host, "eth0", &self._switch, &port)?;
-            self._switch.run(&format!("ip link set {port} master {bridge}"))?;
+            self.plug(host, "eth0", &self.switch, &port)?;
+            self.switch.run(&format!("ip link set {port} master {bridge}"))?;
             host.run(&format!("ip address add {}/24 dev eth0", site.subscriber(number)))?;
             host.run(&format!("ip route add default via {}", site.inside()))?;
         }

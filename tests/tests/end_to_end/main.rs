@@ -99,6 +99,7 @@ fn real_clients_reach_the_internet() -> Result<()> {
 
     clients::ping(host, SERVER)?;
     clients::ping(host, site.inside())?;
+    clients::ping(&lab.internet, site.outside())?;
     for mode in ["--udp", "--icmp"] {
         let hops = clients::traceroute(host, mode)?;
         ensure!(hops == [site.inside().to_string(), SERVER.to_string()], "{mode}: {hops:?}");
@@ -244,11 +245,16 @@ fn stopping_under_load_is_clean_and_the_figures_always_balance() -> Result<()> {
     Ok(())
 }
 
-/// What DPDK programs leave behind when they do not clean up.
+/// What kronod, or DPDK in it, would leave behind if it did not clean up.
 fn leftovers() -> HashSet<PathBuf> {
-    let places = ["/run/dpdk", "/dev/hugepages", "/dev/shm", "/run"];
+    let places = ["/run", "/run/dpdk", "/dev/hugepages", "/dev/shm"];
     let entries = places.iter().filter_map(|place| fs::read_dir(place).ok()).flatten();
-    entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let is_ours = |path: &PathBuf| {
+        let path = path.to_string_lossy();
+        ["dpdk", "rte", "krono", "hugepages"].iter().any(|sign| path.contains(sign))
+    };
+    paths.filter(is_ours).collect()
 }
 
 #[test]

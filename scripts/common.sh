@@ -47,7 +47,7 @@ BUILD_NEEDS=(gcc=cc pkg-config=pkg-config clang=clang 'libclang-dev=file:/usr/li
 
 # What both a demonstration and the tests put around kronod.
 CLIENT_NEEDS=(iproute2=ip ethtool=ethtool iperf3=iperf3 curl=curl traceroute=traceroute iputils-ping=ping
-    python3=python3)
+    procps=file:/bin/kill python3=python3)
 
 need_rust() {
     PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"

@@ -191,7 +191,8 @@ impl Process {
         let status = Command::new("kill")
             .arg(format!("-{name}"))
             .arg(self.child.id().to_string())
-            .status()?;
+            .status()
+            .context("kill (procps)")?;
         ensure!(status.success(), "kill -{name}: {status}");
         Ok(())
     }

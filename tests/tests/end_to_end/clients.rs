@@ -15,7 +15,7 @@ use serde_json::Value;
 /// The server that clients talk to.
 pub(crate) const SERVER: Ipv4Addr = SERVERS[0];
 
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_secs(30);
 const WEB: &str = include_str!("web.py");
 
 /// Starts a web server on `port`, which serves the files in the lab's directory `www`.

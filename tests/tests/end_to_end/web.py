@@ -6,6 +6,7 @@ seconds, so that many connections are open at once.
 
 import functools
 import http.server
+import socketserver
 import sys
 import time
 
@@ -25,6 +26,10 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 class Server(http.server.ThreadingHTTPServer):
     request_queue_size = 1024
+
+    def server_bind(self):
+        # HTTPServer would ask DNS for its own name, which nobody answers here.
+        socketserver.TCPServer.server_bind(self)
 
 
 handler = functools.partial(Handler, directory=sys.argv[2])

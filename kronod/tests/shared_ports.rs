@@ -33,7 +33,8 @@ fn each_port_that_cannot_steer_is_warned_of_once() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("shared-ports.yaml");
     let socket = directory.path().join("kronod.sock");
-    let text = format!("{SHARED_PORTS}control: {{ socket: {} }}\n", socket.display());
+    let ends = "metrics: { listen: \"127.0.0.1:0\" }";
+    let text = format!("{SHARED_PORTS}{ends}\ncontrol: {{ socket: {} }}\n", socket.display());
     std::fs::write(&file, text).unwrap();
     let mut kronod = Command::new(env!("CARGO_BIN_EXE_kronod"))
         .arg("--config")

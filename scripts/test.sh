@@ -58,6 +58,8 @@ install_missing "${BUILD_NEEDS[@]}" "${CLIENT_NEEDS[@]}" tcpdump=tcpdump tshark=
 say "Building"
 cargo build --workspace --bins --tests
 
+[ -n "${KRONO_CAPTURES-}" ] || say "KRONO_CAPTURES names no directory of captures: not replaying any"
+
 status=0
 export KRONO_HUGEPAGES=off
 say "All tests, without huge pages"

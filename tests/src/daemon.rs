@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::Ipv4Net;
@@ -20,13 +20,24 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// One of krono's programs, built beside the running test.
 ///
 /// # Errors
-/// If it is not there.
+/// If it is not there, or older than its source: cargo does not build it for these tests.
 pub fn program(name: &str) -> Result<PathBuf> {
     let test = env::current_exe()?;
     let profile = test.ancestors().nth(2).context("a test lies in target/PROFILE/deps")?;
     let path = profile.join(name);
-    ensure!(path.exists(), "{} is missing; run: cargo build --workspace", path.display());
+    let built = modified(&path);
+    ensure!(built.is_some(), "{} is missing; run: cargo build --workspace", path.display());
+    // What cargo wrote down beside it: "PROGRAM: SOURCE SOURCE …".
+    let rule = fs::read_to_string(path.with_extension("d"))?;
+    let sources = rule.split_once(": ").map_or("", |(_, sources)| sources).split_whitespace();
+    if let Some(newer) = sources.into_iter().find(|source| modified(Path::new(source)) > built) {
+        bail!("{} is older than {newer}; run: cargo build --workspace", path.display());
+    }
     Ok(path)
+}
+
+fn modified(path: &Path) -> Option<SystemTime> {
+    path.metadata().and_then(|metadata| metadata.modified()).ok()
 }
 
 /// Whether huge pages are to be used: what `KRONO_HUGEPAGES` says (`auto`, `required` or `off`),

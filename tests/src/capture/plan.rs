@@ -160,9 +160,10 @@ impl Plan {
         });
         let side = if speaker == flow.inside { Side::Inside } else { Side::Outside };
         let mut excuse = own_excuse(&packet, quote.as_ref());
-        if excuse.is_none() && !flow.is_open {
-            flow.is_open = side == Side::Inside && opens(&packet);
-            excuse = (!flow.is_open).then_some(Excuse::NotOpen);
+        if excuse.is_none() {
+            flow.is_open |= side == Side::Inside && opens(&packet);
+            let passes = flow.is_open && !is_query_backwards(&packet, side);
+            excuse = (!passes).then_some(Excuse::NotOpen);
         }
         let (inside, outside) = (flow.inside, flow.outside);
         let subscriber = self.subscriber(inside.0, current);
@@ -274,6 +275,13 @@ fn own_excuse(packet: &Packet, quote: Option<&Quote>) -> Option<Excuse> {
     } else {
         None
     }
+}
+
+/// Whether this is an answer from inside or a query from outside, which belong to no flow that was
+/// opened from inside, though with the identifier 0 they look as if they did.
+fn is_query_backwards(packet: &Packet, side: Side) -> bool {
+    let wrong = if side == Side::Inside { IcmpKind::Reply } else { IcmpKind::Request };
+    packet.protocol() == ICMP && packet.icmp_kind() == wrong
 }
 
 /// Whether a packet from inside opens a flow.
@@ -411,6 +419,19 @@ mod tests {
             (Side::Inside, None),
             (Side::Inside, Some(Excuse::NotOpen)),
         ];
+        assert_eq!(fates(&plan), expected);
+    }
+
+    #[test]
+    fn an_answer_does_not_follow_its_own_query() {
+        let (host, other, echo) = (CLIENT.0, SERVER.0, IcmpEchoHeader { id: 0, seq: 1 });
+        let plan = plan(&[&[
+            icmp(host, other, Icmpv4Type::EchoRequest(echo), b"x"),
+            icmp(host, other, Icmpv4Type::EchoReply(echo), b"x"),
+            icmp(other, host, Icmpv4Type::EchoReply(echo), b"x"),
+        ]]);
+        let expected =
+            [(Side::Inside, None), (Side::Inside, Some(Excuse::NotOpen)), (Side::Outside, None)];
         assert_eq!(fates(&plan), expected);
     }
 

@@ -6,10 +6,10 @@ use arrayvec::ArrayVec;
 use crate::drop::DropReason;
 use crate::frame::{BURST_MAX, Frame, Frames};
 use crate::packet::Side;
-use crate::parse::parse;
+use crate::parse::parse_into;
 use crate::program::{Events, Program};
 use crate::router::{Admitted, Refusal};
-use crate::shard::{Action, Outcome, Outcomes, Packet, Shard};
+use crate::shard::{Action, Outcome, Outcomes, Packet, Scratch, Shard};
 use crate::time::Ticks;
 
 /// What the first look at a frame found.
@@ -28,58 +28,60 @@ enum Found {
 }
 
 impl<P: Program> Shard<P> {
-    /// Works on a burst that arrived at `side` and says what is to become of each frame.
+    /// Works on a burst that arrived at `side` and says what is to become of each frame; what the
+    /// `outcomes` were before is forgotten.
     ///
-    /// State changes in the order of the frames, and in `finish` only, so that a burst of 64 does
-    /// the same as 64 bursts of 1.
+    /// State changes in the order of the frames, and in the last stage only, so that a burst of 64
+    /// does the same as 64 bursts of 1.
     pub fn process(
         &mut self,
         side: Side,
         frames: &mut (impl Frames + ?Sized),
         now: Ticks,
         events: &mut impl Events<P::Event>,
+        scratch: &mut Scratch<P>,
         outcomes: &mut Outcomes,
     ) {
-        let mut packets = [Packet::default(); BURST_MAX];
-        let mut records = [P::Record::default(); BURST_MAX];
-        let mut probes = [P::Probe::default(); BURST_MAX];
-        let mut found = ArrayVec::<Found, BURST_MAX>::new();
-        let mut transit = ArrayVec::<u8, BURST_MAX>::new();
+        let Scratch { packets, records, probes } = scratch;
+        let count = frames.len().min(BURST_MAX);
+        let mut transit = Set::default();
+        let mut exceptions = ArrayVec::<Found, BURST_MAX>::new();
 
-        for (index, packet) in packets.iter_mut().enumerate().take(frames.len()) {
-            let what = self.look(side, &frames.frame(index), packet);
-            if let Found::Transit = what {
-                records[index] = P::record(&packet.meta, side, now);
-                transit.push(index as u8);
+        for index in 0..count {
+            match self.look(side, &frames.frame(index), &mut packets[index]) {
+                Found::Transit => transit.insert(index),
+                other => exceptions.push(other),
             }
-            found.push(what);
         }
-        for index in transit.iter().map(|index| usize::from(*index)) {
+        for index in transit.iter() {
+            records[index] = P::record(&packets[index].meta, side, now);
             probes[index] = self.program.probe(&records[index]);
         }
-        for index in transit.iter().map(|index| usize::from(*index)) {
+        for index in transit.iter() {
             self.program.touch(&records[index], &mut probes[index]);
         }
-        for (index, what) in found.into_iter().enumerate() {
-            let frame = &mut frames.frame(index);
-            outcomes.push(match what {
-                Found::Transit => {
-                    let verdict = self.program.step(&records[index], &probes[index], events);
-                    self.carry_out(verdict, frame, &packets[index], now).into()
-                }
-                other => self.finish_exception(other, frame, &packets[index], now),
-            });
+        *outcomes = Outcomes::new();
+        let mut exceptions = exceptions.into_iter();
+        for index in 0..count {
+            let (frame, packet) = (&mut frames.frame(index), &packets[index]);
+            if transit.contains(index) {
+                let verdict = self.program.step(&records[index], &probes[index], events);
+                outcomes.push(self.carry_out(verdict, frame, packet, now));
+            } else if let Some(what) = exceptions.next() {
+                outcomes.push(self.finish_exception(what, frame, packet, now));
+            }
         }
     }
 
     /// Parse and admit: nothing here depends on the packets before.
     #[inline]
     fn look(&self, side: Side, frame: &Frame<'_>, packet: &mut Packet) -> Found {
-        match parse(frame.bytes(), *frame.wire_len) {
-            Ok((meta, layout)) => *packet = Packet { meta, layout, side },
-            Err(reason) => return Found::Broken(reason),
+        packet.side = side;
+        let Packet { meta, layout, .. } = packet;
+        if let Err(reason) = parse_into(frame.bytes(), *frame.wire_len, meta, layout) {
+            return Found::Broken(reason);
         }
-        match self.router.admit(side, &packet.meta, &packet.layout) {
+        match self.router.admit(side, meta, layout) {
             Ok(Admitted::Transit) => Found::Transit,
             Ok(Admitted::Local) => Found::Local,
             Ok(Admitted::Arp) => Found::Arp,
@@ -103,5 +105,31 @@ impl<P: Program> Shard<P> {
             Found::Arp => self.converse(frame, packet, now),
             Found::Local | Found::Transit => self.deliver(frame, packet, now).into(),
         }
+    }
+}
+
+/// Some of the frames of a burst.
+#[derive(Clone, Copy, Default)]
+struct Set(u64);
+
+const _: () = assert!(BURST_MAX <= u64::BITS as usize);
+
+impl Set {
+    #[inline]
+    fn insert(&mut self, index: usize) {
+        self.0 |= 1 << index;
+    }
+
+    #[inline]
+    fn contains(self, index: usize) -> bool {
+        self.0 & 1 << index != 0
+    }
+
+    /// In order.
+    #[inline]
+    fn iter(self) -> impl Iterator<Item = usize> {
+        let next = |rest: &u64| Some(rest & (rest - 1)).filter(|rest| *rest != 0);
+        let sets = std::iter::successors(Some(self.0).filter(|set| *set != 0), next);
+        sets.map(|set| set.trailing_zeros() as usize)
     }
 }

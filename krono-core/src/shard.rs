@@ -55,7 +55,63 @@ impl From<Action> for Outcome {
 }
 
 /// The outcomes of a burst, in the order of its frames.
-pub type Outcomes = ArrayVec<Outcome, BURST_MAX>;
+///
+/// Nearly all frames are sent, so that is a bit for each, and only other outcomes are kept whole.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    len: usize,
+    /// By side: a bit for each frame that is to be sent there.
+    sent: [u64; 2],
+    others: ArrayVec<Outcome, BURST_MAX>,
+}
+
+impl Outcomes {
+    /// None yet.
+    pub const fn new() -> Self {
+        Outcomes { len: 0, sent: [0; 2], others: ArrayVec::new_const() }
+    }
+
+    /// That of the next frame, of which there are [`BURST_MAX`] at most.
+    #[inline]
+    pub(crate) fn push(&mut self, outcome: impl Into<Outcome>) {
+        match outcome.into() {
+            Outcome { action: Action::Send(side), released: None } => {
+                self.sent[side as usize] |= 1 << self.len;
+            }
+            other => self.others.push(other),
+        }
+        self.len += 1;
+    }
+
+    /// All of them, in order.
+    #[inline]
+    pub fn iter(&self) -> impl Iterator<Item = Outcome> {
+        let mut others = self.others.iter();
+        (0..self.len).map(move |index| match self.sent.map(|sent| sent & 1 << index != 0) {
+            [true, _] => Action::Send(Side::Inside).into(),
+            [_, true] => Action::Send(Side::Outside).into(),
+            _ => *others.next().expect("a frame that is not sent has another outcome"),
+        })
+    }
+}
+
+/// What the stages of a burst hand on to each other. It is made once, since clearing it for every
+/// burst would cost more than a packet does.
+pub struct Scratch<P: Program> {
+    pub(crate) packets: [Packet; BURST_MAX],
+    pub(crate) records: [P::Record; BURST_MAX],
+    pub(crate) probes: [P::Probe; BURST_MAX],
+}
+
+impl<P: Program> Default for Scratch<P> {
+    fn default() -> Self {
+        Scratch {
+            packets: [Packet::default(); BURST_MAX],
+            records: [P::Record::default(); BURST_MAX],
+            probes: [P::Probe::default(); BURST_MAX],
+        }
+    }
+}
 
 impl<P: Program> Shard<P> {
     /// A shard of these two.
@@ -66,7 +122,7 @@ impl<P: Program> Shard<P> {
     /// Writes the address of a neighbour that has answered into the frame that waited for it.
     pub fn release(&self, frame: &mut Frame<'_>, neighbour: NeighbourId) -> bool {
         let link = self.router.link(neighbour);
-        rewrite::write_link(frame, link.byte_len(), &link)
+        rewrite::write_link(frame, link.byte_len(), link)
     }
 
     /// Carries out a verdict.
@@ -113,15 +169,15 @@ impl<P: Program> Shard<P> {
             let (reason, error) = too_big(&packet.meta, mtu);
             return self.reject(reason, error, frame, packet, now);
         }
-        let (link, action) = match hop {
-            Hop::Ready(link) => (link, Action::Send(to)),
-            Hop::Wait(neighbour) => (self.router.link(neighbour), Action::Hold(to, neighbour)),
-        };
+        let (Hop::Ready(neighbour) | Hop::Wait(neighbour)) = hop;
         rewrite::apply(frame, &packet.layout, &packet.meta, source, destination);
-        if !rewrite::write_link(frame, packet.layout.l3, &link) {
+        if !rewrite::write_link(frame, packet.layout.l3, self.router.link(neighbour)) {
             return Action::Drop(DropReason::NoHeadroom);
         }
-        action
+        match hop {
+            Hop::Ready(_) => Action::Send(to),
+            Hop::Wait(_) => Action::Hold(to, neighbour),
+        }
     }
 
     /// Drops a packet and, if it may be answered, tells its sender in the same buffer.

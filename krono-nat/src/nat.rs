@@ -96,13 +96,12 @@ impl Program for Nat<'_> {
 
     #[inline]
     fn step(&mut self, record: &Record, probe: &Probe, events: &mut impl Events<Event>) -> Verdict {
-        let decision = match (record.kind, record.side) {
+        match (record.kind, record.side) {
             (Kind::IcmpError, _) => self.pass_error(record),
             (Kind::IcmpReply, Side::Inside) => self.pass_reply_out(record, events),
-            (_, Side::Inside) => self.pass_out(record, probe.entry, events),
-            (_, Side::Outside) => self.pass_in(record, events),
-        };
-        decision.unwrap_or_else(|refusal| refusal)
+            (_, Side::Inside) => self.pass_out(record, probe, events),
+            (_, Side::Outside) => self.pass_in(record, probe, events),
+        }
     }
 
     #[inline]
@@ -121,50 +120,62 @@ impl Nat<'_> {
     fn pass_out(
         &mut self,
         record: &Record,
-        hint: Option<u32>,
+        probe: &Probe,
         events: &mut impl Events<Event>,
-    ) -> Decision<Verdict> {
-        let session = match self.session_from_inside(record, hint) {
+    ) -> Verdict {
+        let session = match self.session_from_inside(record, probe.entry) {
             Some(session) => session,
-            None => self.open_from_inside(record, events)?,
+            None => match self.open_from_inside(record, events) {
+                Ok(session) => session,
+                Err(refusal) => return refusal,
+            },
         };
         self.note_sent(session, record, events);
         let entry = &self.entries[session as usize];
         if entry.flags.has(Flags::HAIRPIN) {
-            return self.turn_around(session, record, events);
+            return self.turn_around(session, record, events).unwrap_or_else(|refusal| refusal);
         }
         let source = self.translates(session);
-        Ok(Verdict::Forward { to: Side::Outside, source, destination: Slot::NONE })
+        Verdict::Forward { to: Side::Outside, source, destination: Slot::NONE }
     }
 
     /// A subscriber's answer to a query: only untranslated ones reach it. (That a mapping may have
     /// the identifier 0, as the sender of an answer seems to have, must not confuse anybody.)
     #[cold]
-    fn pass_reply_out(
-        &mut self,
-        record: &Record,
-        events: &mut impl Events<Event>,
-    ) -> Decision<Verdict> {
+    fn pass_reply_out(&mut self, record: &Record, events: &mut impl Events<Event>) -> Verdict {
         let session = self.untranslated(record.protocol, record.src, record.dst, record.now);
-        let session = session.ok_or(Verdict::Drop(DropReason::IcmpReplyUnasked))?;
+        let Some(session) = session else { return Verdict::Drop(DropReason::IcmpReplyUnasked) };
         self.note_sent(session, record, events);
-        Ok(Verdict::Forward { to: Side::Outside, source: Slot::NONE, destination: Slot::NONE })
+        Verdict::Forward { to: Side::Outside, source: Slot::NONE, destination: Slot::NONE }
     }
 
     /// A packet from the Internet.
     #[inline]
-    fn pass_in(&mut self, record: &Record, events: &mut impl Events<Event>) -> Decision<Verdict> {
-        let session = match self.ports.lookup(record.protocol, record.dst) {
+    fn pass_in(
+        &mut self,
+        record: &Record,
+        probe: &Probe,
+        events: &mut impl Events<Event>,
+    ) -> Verdict {
+        // Which place in the array is the port's does not change, so that is no mere hint.
+        let place = probe.port.or_else(|| self.ports.slot(record.protocol, record.dst));
+        let found = place.map_or(Lookup::NotPool, |slot| self.ports.at(slot));
+        let received = match found {
             // A query's identifier belongs to its sender, so nobody inside is meant.
             Lookup::Free | Lookup::Held | Lookup::Owned(_) if record.kind == Kind::IcmpRequest => {
-                return refuse(DropReason::IcmpQueryUnsolicited);
+                return Verdict::Drop(DropReason::IcmpQueryUnsolicited);
             }
-            Lookup::Owned(mapping) => self.receive(mapping, record.src, record, events)?,
-            Lookup::Free | Lookup::Held => return refuse(DropReason::NoMapping),
-            Lookup::NotPool => self.receive_untranslated(record, events)?,
+            Lookup::Owned(mapping) => self.receive(mapping, record.src, record, events),
+            Lookup::Free | Lookup::Held => return Verdict::Drop(DropReason::NoMapping),
+            Lookup::NotPool => self.receive_untranslated(record, events),
         };
-        let destination = self.translates(session);
-        Ok(Verdict::Forward { to: Side::Inside, source: Slot::NONE, destination })
+        match received {
+            Ok(session) => {
+                let destination = self.translates(session);
+                Verdict::Forward { to: Side::Inside, source: Slot::NONE, destination }
+            }
+            Err(refusal) => refusal,
+        }
     }
 
     /// A packet from one subscriber to the public endpoint of another (RFC 4787, REQ-9): `sender`
@@ -220,8 +231,8 @@ impl Nat<'_> {
     /// An ICMP error: the quoted packet tells the session. It never changes any state (RFC 4787,
     /// REQ-12; RFC 5382, REQ-10; RFC 5508, REQ-6), so it needs no events.
     #[cold]
-    fn pass_error(&mut self, record: &Record) -> Decision<Verdict> {
-        self.error_session(record).ok_or(Verdict::Drop(DropReason::IcmpErrorNoSession))
+    fn pass_error(&mut self, record: &Record) -> Verdict {
+        self.error_session(record).unwrap_or(Verdict::Drop(DropReason::IcmpErrorNoSession))
     }
 
     fn error_session(&self, record: &Record) -> Option<Verdict> {

@@ -11,7 +11,7 @@ use krono_core::carve;
 use krono_core::frame::MemFrame;
 use krono_core::packet::{Endpoint, Mac, Side};
 use krono_core::router::{Route, Router, RouterConfig, SideConfig};
-use krono_core::shard::{Outcome, Outcomes, Shard};
+use krono_core::shard::{Outcome, Outcomes, Scratch, Shard};
 use krono_core::time::{Span, Ticks};
 use krono_nat::config::{Config, Filtering, Policy};
 use krono_nat::{Change, Event, Nat};
@@ -50,7 +50,10 @@ fn crowded(filtering: Filtering) -> Config {
     settings
 }
 
-fn shard(config: &Config, now: Ticks) -> Shard<Nat<'static>> {
+/// A shard with what its bursts leave behind.
+type Worked = (Shard<Nat<'static>>, Box<Scratch<Nat<'static>>>);
+
+fn shard(config: &Config, now: Ticks) -> Worked {
     let router = Router::new(&RouterConfig {
         inside: side(INSIDE_MAC, "10.0.0.1/24", "100.64.0.0/16", "10.0.0.254"),
         outside: side(OUTSIDE_MAC, "192.0.2.1/24", "0.0.0.0/0", "192.0.2.254"),
@@ -58,7 +61,7 @@ fn shard(config: &Config, now: Ticks) -> Shard<Nat<'static>> {
     });
     let memory = Box::leak(carve::heap(Nat::memory_bytes(config)).into_boxed_slice());
     let nat = Nat::new(config, memory.as_mut_bytes(), now).expect("no static mappings");
-    Shard::new(router, nat)
+    (Shard::new(router, nat), Box::default())
 }
 
 fn frame(random: &mut Random, side: Side, src: Endpoint, dst: Endpoint) -> Vec<u8> {
@@ -119,15 +122,15 @@ fn burst(random: &mut Random, side: Side, public: &VecDeque<Endpoint>) -> Vec<Me
 }
 
 fn run_at_once(
-    shard: &mut Shard<Nat<'static>>,
+    (shard, scratch): &mut Worked,
     side: Side,
     frames: &mut [MemFrame],
     now: Ticks,
     events: &mut Vec<Event>,
 ) -> Vec<Outcome> {
     let mut outcomes = Outcomes::new();
-    shard.process(side, frames, now, events, &mut outcomes);
-    outcomes.to_vec()
+    shard.process(side, frames, now, events, scratch, &mut outcomes);
+    outcomes.iter().collect()
 }
 
 #[test]
@@ -166,8 +169,8 @@ fn a_burst_of_64_equals_64_bursts_of_1() {
                 assert_eq!(frame.bytes(), copy.bytes());
             }
             assert_eq!(whole_events, single_events);
-            assert_eq!(whole.program.counts(), single.program.counts());
-            whole.program.assert_consistent();
+            assert_eq!(whole.0.program.counts(), single.0.program.counts());
+            whole.0.program.assert_consistent();
             let is_sent = |o: &&Outcome| matches!(o.action, krono_core::shard::Action::Send(_));
             forwarded += outcomes.iter().filter(is_sent).count();
             for event in &whole_events[before..] {

@@ -252,6 +252,7 @@ pub(crate) fn worker(
     };
     let worker = Worker {
         shard: Shard::new(router, nat),
+        scratch: Box::default(),
         input,
         output,
         held,

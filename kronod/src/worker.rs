@@ -2,7 +2,7 @@
 
 use krono_core::counters::{Counter, Counters};
 use krono_core::packet::Side;
-use krono_core::shard::{Action, Outcome, Outcomes, Shard};
+use krono_core::shard::{Action, Outcome, Outcomes, Scratch, Shard};
 use krono_core::time::Ticks;
 use krono_io::{Burst, Mbuf, Pool};
 use krono_nat::Nat;
@@ -21,6 +21,7 @@ const POLLS_PER_HOUSEKEEPING: u32 = 32;
 /// waits after it was made.
 pub struct Worker {
     pub(crate) shard: Shard<Nat<'static>>,
+    pub(crate) scratch: Box<Scratch<Nat<'static>>>,
     pub(crate) input: Input,
     pub(crate) output: Output,
     pub(crate) held: Held,
@@ -93,8 +94,15 @@ impl Worker {
         let started = self.input.cycles();
         self.counters.received(side, burst.len(), wire_bytes(burst));
         let mut outcomes = Outcomes::new();
-        self.shard.process(side, burst, self.now, &mut self.changes, &mut outcomes);
-        for (mbuf, outcome) in burst.drain().zip(outcomes) {
+        self.shard.process(
+            side,
+            burst,
+            self.now,
+            &mut self.changes,
+            &mut self.scratch,
+            &mut outcomes,
+        );
+        for (mbuf, outcome) in burst.drain().zip(outcomes.iter()) {
             self.carry_out(mbuf, outcome);
         }
         self.output.flush(&self.counters);

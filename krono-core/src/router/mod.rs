@@ -57,6 +57,13 @@ pub struct SideConfig {
     pub neighbours: Vec<(Ipv4Addr, Mac)>,
 }
 
+impl SideConfig {
+    /// What the shard puts in front of what it sends to everybody.
+    fn own_link(&self) -> LinkHeader {
+        LinkHeader { to: Mac::BROADCAST, from: self.mac, vlan: self.vlan }
+    }
+}
+
 /// A shard as a router.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouterConfig {
@@ -89,8 +96,8 @@ impl From<DropReason> for Refusal {
 /// How a packet gets to its next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hop {
-    /// Behind this header, now.
-    Ready(LinkHeader),
+    /// Now, behind the link header to this neighbour ([`Router::link`]).
+    Ready(NeighbourId),
     /// When this neighbour has told its address. One frame at most waits for a neighbour: a
     /// newer one takes the place of an older.
     Wait(NeighbourId),
@@ -154,6 +161,7 @@ impl Router {
     pub fn new(config: &RouterConfig) -> Self {
         let sides = [(Side::Inside, &config.inside), (Side::Outside, &config.outside)];
         let neighbours = Neighbours::new(
+            sides.map(|(_, config)| config.own_link()),
             sides.into_iter().flat_map(|(side, config)| {
                 config.neighbours.iter().map(move |(addr, mac)| (side, *addr, *mac))
             }),
@@ -200,7 +208,7 @@ impl Router {
     #[inline]
     pub fn route(&mut self, side: Side, destination: Ipv4Addr, now: Ticks) -> Result<Hop, Refusal> {
         let id = match self.interface(side).routes.lookup(destination) {
-            Some(NextHop::Gateway(id)) => *id,
+            Some(NextHop::Gateway(id)) => id,
             Some(NextHop::Connected) => match self.neighbours.find(side, destination) {
                 Some(id) => id,
                 None => self.meet(side, destination)?,
@@ -211,7 +219,7 @@ impl Router {
             }
         };
         match self.neighbours.reach(id, now) {
-            Reach::Ready(to) => Ok(Hop::Ready(LinkHeader { to, ..self.own_link(side) })),
+            Reach::Ready => Ok(Hop::Ready(id)),
             Reach::Wait => Ok(Hop::Wait(id)),
             Reach::Unreachable => Err(UNREACHABLE),
         }
@@ -220,9 +228,8 @@ impl Router {
     /// The link header to a neighbour whose address is known, which it is from the moment that
     /// [`Router::on_arp`] releases its frame; before that the destination is a placeholder.
     #[inline]
-    pub fn link(&self, neighbour: NeighbourId) -> LinkHeader {
-        let (side, to) = self.neighbours.station(neighbour);
-        LinkHeader { to, ..self.own_link(side) }
+    pub fn link(&self, neighbour: NeighbourId) -> &LinkHeader {
+        self.neighbours.link(neighbour)
     }
 
     /// Works on an ARP packet that was admitted at `side`; `sender` is the MAC address in it.

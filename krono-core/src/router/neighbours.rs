@@ -6,6 +6,7 @@ use hashbrown::HashMap;
 
 use super::rate::TokenBucket;
 use crate::packet::{Mac, Side};
+use crate::rewrite::LinkHeader;
 use crate::time::{Span, Ticks};
 
 /// How many neighbours a shard holds, both sides together, besides static ones and gateways.
@@ -66,8 +67,8 @@ pub enum Duty {
 /// Whether a packet can go to a neighbour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// Under this address.
-    Ready(Mac),
+    /// Its address is known.
+    Ready,
     /// Not yet: it is being asked for.
     Wait,
     /// It did not answer a moment ago.
@@ -96,16 +97,18 @@ enum State {
 struct Neighbour {
     side: Side,
     addr: Ipv4Addr,
-    mac: Mac,
+    /// What goes in front of a packet for it, ready to be copied.
+    link: LinkHeader,
     state: State,
     /// When a packet last went there, or the neighbour last spoke.
     used: Ticks,
 }
 
 impl Neighbour {
-    fn new(side: Side, addr: Ipv4Addr) -> Self {
-        let (mac, state, used) = (Mac::default(), State::Unknown, Ticks::default());
-        Neighbour { side, addr, mac, state, used }
+    /// A neighbour that nothing is known of; `own` is the shard's link header on that side.
+    fn new(side: Side, addr: Ipv4Addr, own: &LinkHeader) -> Self {
+        let link = LinkHeader { to: Mac::default(), ..*own };
+        Neighbour { side, addr, link, state: State::Unknown, used: Ticks::default() }
     }
 
     fn wants_request(&self) -> bool {
@@ -123,6 +126,8 @@ impl Neighbour {
 /// other states are forgotten. So an id is never given to another neighbour under a held frame.
 #[derive(Debug)]
 pub(super) struct Neighbours {
+    /// The shard's own link header on each side.
+    own: [LinkHeader; 2],
     /// Static ones, then gateways, then places for dynamic ones.
     entries: Vec<Neighbour>,
     /// When time next changes something for each entry; what it is depends on the state. Apart
@@ -143,28 +148,33 @@ pub(super) struct Neighbours {
 
 impl Neighbours {
     pub(super) fn new(
+        own: [LinkHeader; 2],
         fixed: impl Iterator<Item = (Side, Ipv4Addr, Mac)>,
         gateways: impl Iterator<Item = (Side, Ipv4Addr)>,
     ) -> Self {
         let mut entries = Vec::new();
         let mut ids = HashMap::new();
+        let unknown = |side, addr| Neighbour::new(side, addr, &own[side as usize]);
         for (side, addr, mac) in fixed {
             ids.entry((side, addr)).or_insert_with(|| {
-                entries.push(Neighbour { mac, state: State::Static, ..Neighbour::new(side, addr) });
+                let mut entry = Neighbour { state: State::Static, ..unknown(side, addr) };
+                entry.link.to = mac;
+                entries.push(entry);
                 NeighbourId(entries.len() as u32 - 1)
             });
         }
         for (side, addr) in gateways {
             ids.entry((side, addr)).or_insert_with(|| {
-                entries.push(Neighbour::new(side, addr));
+                entries.push(unknown(side, addr));
                 NeighbourId(entries.len() as u32 - 1)
             });
         }
         let permanent = entries.len();
-        let vacant = Neighbour::new(Side::default(), Ipv4Addr::UNSPECIFIED);
+        let vacant = unknown(Side::default(), Ipv4Addr::UNSPECIFIED);
         entries.resize(permanent + NEIGHBOURS_MAX, vacant);
         ids.reserve(2 * entries.len() - ids.len());
         Neighbours {
+            own,
             due: vec![Ticks::default(); entries.len()],
             ids,
             free: (permanent..entries.len()).rev().map(|index| NeighbourId(index as u32)).collect(),
@@ -191,16 +201,15 @@ impl Neighbours {
     /// the place back.
     pub(super) fn add(&mut self, side: Side, addr: Ipv4Addr) -> Option<NeighbourId> {
         let id = self.free.pop()?;
-        self.entries[id.index()] = Neighbour::new(side, addr);
+        self.entries[id.index()] = Neighbour::new(side, addr, &self.own[side as usize]);
         self.ids.insert((side, addr), id);
         Some(id)
     }
 
-    /// The side of a neighbour and its address as far as it is known.
+    /// The link header to a neighbour, with its address as far as it is known.
     #[inline]
-    pub(super) fn station(&self, id: NeighbourId) -> (Side, Mac) {
-        let entry = &self.entries[id.index()];
-        (entry.side, entry.mac)
+    pub(super) fn link(&self, id: NeighbourId) -> &LinkHeader {
+        &self.entries[id.index()].link
     }
 
     /// A packet wants to go there.
@@ -208,17 +217,25 @@ impl Neighbours {
     pub(super) fn reach(&mut self, id: NeighbourId, now: Ticks) -> Reach {
         let entry = &mut self.entries[id.index()];
         entry.used = now;
-        let next = match entry.state {
-            State::Reachable { until } if !now.reached(until) => return Reach::Ready(entry.mac),
-            State::Static | State::Probing { .. } => return Reach::Ready(entry.mac),
+        match entry.state {
+            State::Reachable { until } if !now.reached(until) => Reach::Ready,
+            State::Static | State::Probing { .. } => Reach::Ready,
+            _ => self.resolve(id, now),
+        }
+    }
+
+    /// Nothing is known, or nothing lately.
+    #[cold]
+    fn resolve(&mut self, id: NeighbourId, now: Ticks) -> Reach {
+        let entry = &mut self.entries[id.index()];
+        let (next, reach) = match entry.state {
+            State::Static | State::Probing { .. } => return Reach::Ready,
             State::Incomplete { .. } => return Reach::Wait,
             State::Failed => return Reach::Unreachable,
-            State::Reachable { .. } => State::Probing { requests: 0 },
-            State::Unknown => State::Incomplete { requests: 0 },
+            State::Reachable { .. } => (State::Probing { requests: 0 }, Reach::Ready),
+            State::Unknown => (State::Incomplete { requests: 0 }, Reach::Wait),
         };
         entry.state = next;
-        let reach =
-            if let State::Probing { .. } = next { Reach::Ready(entry.mac) } else { Reach::Wait };
         self.schedule(id, now);
         reach
     }
@@ -230,7 +247,7 @@ impl Neighbours {
             return false;
         }
         let awaited = matches!(entry.state, State::Incomplete { .. });
-        entry.mac = mac;
+        entry.link.to = mac;
         entry.state = State::Reachable { until: now.after(REACHABLE) };
         entry.used = now;
         self.schedule(id, now.after(IDLE));
@@ -288,7 +305,7 @@ impl Neighbours {
             State::Probing { requests } if requests < REQUESTS_MAX => {
                 entry.state = State::Probing { requests: requests + 1 };
                 *due = now.after(RETRY);
-                request(entry.mac)
+                request(entry.link.to)
             }
             State::Incomplete { .. } => {
                 entry.state = State::Failed;

@@ -6,56 +6,83 @@ use ipnet::Ipv4Net;
 
 /// A fixed map from IPv4 prefixes to values, asked for the longest prefix that holds an address.
 ///
-/// The prefixes of one length are a sorted array; a lookup searches one array after another, the
-/// longest prefixes first. That is two comparisons for the usual connected network and default
-/// route, and at most 33 binary searches for a table of any size.
+/// Prefixes nest, but what they say of the whole address space does not: it is a row of ranges,
+/// each with the value of the longest prefix there, or none. A lookup is a binary search over
+/// where ranges begin. It is narrowed to the ranges that meet the address's /12, which is mostly
+/// one, so that mostly nothing remains to be searched.
 #[derive(Debug)]
 pub(super) struct Prefixes<T> {
-    lengths: Vec<Length>,
-    networks: Vec<u32>,
-    values: Vec<T>,
+    /// Where each range begins; the first one at 0.
+    starts: Vec<u32>,
+    /// What holds from each start to the next.
+    values: Vec<Option<T>>,
+    /// For each /12, and for the end of all addresses: the range that holds its first address.
+    slices: Box<[u32; SLICES + 1]>,
 }
 
-/// The prefixes of one length.
-#[derive(Debug)]
-struct Length {
-    mask: u32,
-    /// Where they begin in `networks` and `values`.
-    start: usize,
-    /// One past where they end.
-    end: usize,
-}
+/// How many bits of an address name its slice of the address space.
+const SLICE_BITS: u32 = 12;
+const SLICES: usize = 1 << SLICE_BITS;
 
-impl<T> Prefixes<T> {
+impl<T: Copy> Prefixes<T> {
     /// A map of these. Host bits of a prefix do not count; of equal prefixes the first one wins.
     pub(super) fn new(entries: impl IntoIterator<Item = (Ipv4Net, T)>) -> Self {
         let mut entries: Vec<_> =
             entries.into_iter().map(|(prefix, value)| (prefix.trunc(), value)).collect();
-        let order = |prefix: &Ipv4Net| (u8::MAX - prefix.prefix_len(), prefix.network());
-        entries.sort_by_key(|(prefix, _)| order(prefix));
+        entries.sort_by_key(|(prefix, _)| (prefix.network(), prefix.prefix_len()));
         entries.dedup_by_key(|(prefix, _)| *prefix);
-
-        let mut lengths: Vec<Length> = Vec::new();
-        for (index, (prefix, _)) in entries.iter().enumerate() {
-            let mask = prefix.netmask().to_bits();
-            match lengths.last_mut() {
-                Some(last) if last.mask == mask => last.end = index + 1,
-                _ => lengths.push(Length { mask, start: index, end: index + 1 }),
+        let slices = Box::new([0; SLICES + 1]);
+        let mut map = Prefixes { starts: vec![0], values: vec![None], slices };
+        // Prefixes that hold the present address, the longest one last.
+        let mut open: Vec<(Ipv4Net, T)> = Vec::new();
+        for (prefix, value) in entries {
+            while let Some((inner, _)) = open.pop_if(|(net, _)| !net.contains(&prefix)) {
+                map.end(&inner, open.last().map(|(_, value)| *value));
             }
+            map.begin(prefix.network().to_bits(), Some(value));
+            open.push((prefix, value));
         }
-        let networks = entries.iter().map(|(prefix, _)| prefix.network().to_bits()).collect();
-        let values = entries.into_iter().map(|(_, value)| value).collect();
-        Prefixes { lengths, networks, values }
+        while let Some((inner, _)) = open.pop() {
+            map.end(&inner, open.last().map(|(_, value)| *value));
+        }
+        map.slice();
+        map
+    }
+
+    fn slice(&mut self) {
+        let starts = &self.starts;
+        let range_of = |addr| starts.partition_point(|start| *start <= addr) as u32 - 1;
+        for (index, first) in self.slices.iter_mut().enumerate() {
+            let addr = (index as u32).checked_shl(u32::BITS - SLICE_BITS);
+            *first = addr.filter(|_| index < SLICES).map_or(starts.len() as u32 - 1, range_of);
+        }
+    }
+
+    /// What holds behind a prefix, unless that is the end of all addresses.
+    fn end(&mut self, prefix: &Ipv4Net, outer: Option<T>) {
+        if let Some(next) = prefix.broadcast().to_bits().checked_add(1) {
+            self.begin(next, outer);
+        }
+    }
+
+    /// From here on this holds; addresses come in order.
+    fn begin(&mut self, start: u32, value: Option<T>) {
+        if self.starts.last() == Some(&start) {
+            self.starts.pop();
+            self.values.pop();
+        }
+        self.starts.push(start);
+        self.values.push(value);
     }
 
     /// The value of the longest prefix that holds `addr`.
     #[inline]
-    pub(super) fn lookup(&self, addr: Ipv4Addr) -> Option<&T> {
-        self.lengths.iter().find_map(|length| {
-            let networks = &self.networks[length.start..length.end];
-            let found = networks.binary_search(&(addr.to_bits() & length.mask)).ok()?;
-            Some(&self.values[length.start + found])
-        })
+    pub(super) fn lookup(&self, addr: Ipv4Addr) -> Option<T> {
+        let addr = addr.to_bits();
+        let slice = (addr >> (u32::BITS - SLICE_BITS)) as usize;
+        let (first, last) = (self.slices[slice] as usize, self.slices[slice + 1] as usize);
+        let later = &self.starts[first + 1..=last];
+        self.values[first + later.partition_point(|start| *start <= addr)]
     }
 
     /// Whether any prefix holds `addr`.
@@ -90,7 +117,7 @@ mod tests {
             ("11.0.0.0", "default"),
             ("255.255.255.255", "default"),
         ] {
-            assert_eq!(map.lookup(addr.parse().unwrap()), Some(&value), "{addr}");
+            assert_eq!(map.lookup(addr.parse().unwrap()), Some(value), "{addr}");
         }
         assert!(!Prefixes::<()>::new([]).contains(Ipv4Addr::LOCALHOST));
     }
@@ -125,7 +152,7 @@ mod tests {
                         best = Some((prefix.prefix_len(), *value));
                     }
                 }
-                prop_assert_eq!(map.lookup(addr).copied(), best.map(|(_, value)| value));
+                prop_assert_eq!(map.lookup(addr), best.map(|(_, value)| value));
             }
         }
     }

@@ -161,8 +161,9 @@ impl World {
             }
         };
         match (hop, expected) {
-            (Ok(Hop::Ready(link)), Some(mac)) => {
-                assert_eq!(link, LinkHeader { to: mac, ..self.router.own_link(station.0) });
+            (Ok(Hop::Ready(id)), Some(mac)) => {
+                let link = self.router.link(id);
+                assert_eq!(*link, LinkHeader { to: mac, ..self.router.own_link(station.0) });
             }
             (Ok(Hop::Wait(id)), None) => {
                 self.waited += 1;

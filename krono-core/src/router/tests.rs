@@ -193,7 +193,7 @@ fn arp(router: &mut Router, kind: Kind, from: &str, to: &str, sender: Mac) -> Ar
 /// Where a packet through the outside to `to` goes now.
 fn known(router: &mut Router, to: &str) -> Option<Mac> {
     match router.route(Side::Outside, addr(to), NOW) {
-        Ok(Hop::Ready(link)) => Some(link.to),
+        Ok(Hop::Ready(id)) => Some(router.link(id).to),
         _ => None,
     }
 }
@@ -295,8 +295,8 @@ fn routes_lead_to_gateways_and_the_connected_network_to_the_destination() {
     assert_eq!(router.learn(Side::Inside, addr("192.0.2.254"), mac(9), NOW), None);
     assert_eq!(router.learn(Side::Outside, addr("192.0.2.254"), mac(9), NOW), Some(gateway));
     let link = LinkHeader { to: mac(9), from: mac(0x22), vlan: None };
-    assert_eq!(router.link(gateway), link);
-    assert_eq!(router.route(Side::Outside, addr("203.0.113.3"), NOW), Ok(Hop::Ready(link)));
+    assert_eq!(*router.link(gateway), link);
+    assert_eq!(router.route(Side::Outside, addr("203.0.113.3"), NOW), Ok(Hop::Ready(gateway)));
     assert_eq!(router.learn(Side::Outside, addr("192.0.2.254"), mac(9), NOW), None);
 }
 

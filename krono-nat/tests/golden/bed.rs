@@ -5,7 +5,7 @@ use krono_core::drop::DropReason;
 use krono_core::frame::MemFrame;
 use krono_core::packet::{Mac, Protocol, Side};
 use krono_core::router::{Duty, NeighbourId, Route, Router, RouterConfig, SideConfig};
-use krono_core::shard::{Action, Outcome, Outcomes, Shard};
+use krono_core::shard::{Action, Outcome, Outcomes, Scratch, Shard};
 use krono_core::time::{TICKS_PER_SECOND, Ticks};
 use krono_core::{reply, rewrite};
 use krono_nat::config::{Config, StaticMapping};
@@ -35,6 +35,7 @@ pub(crate) struct Settings {
 /// A shard and what happened to it.
 pub(crate) struct Bed {
     pub(crate) shard: Shard<Nat<'static>>,
+    scratch: Box<Scratch<Nat<'static>>>,
     now: Ticks,
     events: Vec<Event>,
     held: Vec<(NeighbourId, MemFrame)>,
@@ -57,7 +58,7 @@ impl Bed {
         let memory = Box::leak(carve::heap(Nat::memory_bytes(&nat)).into_boxed_slice());
         let nat = Nat::new(&nat, memory.as_mut_bytes(), now).expect("static mappings fit");
         let shard = Shard::new(Router::new(&router), nat);
-        Bed { shard, now, events: Vec::new(), held: Vec::new() }
+        Bed { shard, scratch: Box::default(), now, events: Vec::new(), held: Vec::new() }
     }
 
     /// `frame` arrives at a side; `expected` leaves through the other.
@@ -175,9 +176,10 @@ impl Bed {
     pub(crate) fn process(&mut self, at: Side, memory: MemFrame) -> (Outcome, MemFrame) {
         let mut frames = [memory];
         let mut outcomes = Outcomes::new();
-        self.shard.process(at, &mut frames[..], self.now, &mut self.events, &mut outcomes);
+        let Bed { shard, now, events, scratch, .. } = self;
+        shard.process(at, &mut frames[..], *now, events, scratch, &mut outcomes);
         let [memory] = frames;
-        (outcomes[0], memory)
+        (outcomes.iter().next().expect("one frame has an outcome"), memory)
     }
 
     #[track_caller]

@@ -146,6 +146,7 @@ impl Bed {
         let worker = Worker {
             held: Held::new(router.neighbours_max()),
             shard: Shard::new(router, Nat::new(&plan.nat, memory, Ticks(0)).unwrap()),
+            scratch: Box::default(),
             input,
             output,
             pool: pool.clone(),

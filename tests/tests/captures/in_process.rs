@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use krono_core::carve;
 use krono_core::drop::DropReason;
 use krono_core::frame::MemFrame;
@@ -36,6 +36,7 @@ pub(crate) fn rehearse(plan: &[Planned]) -> Result<Vec<Fate>> {
     let nat = Nat::new(&config, memory.as_mut_bytes(), Ticks::default())
         .map_err(|reason| anyhow!("{reason}"))?;
     let mut shard = Shard::new(Router::new(&router_config()?), nat);
+    let mut scratch = Box::default();
     let mut public: HashMap<(u8, Endpoint), Endpoint> = HashMap::new();
     let mut fates = Vec::with_capacity(plan.len());
     for planned in plan {
@@ -46,9 +47,10 @@ pub(crate) fn rehearse(plan: &[Planned]) -> Result<Vec<Fate>> {
         let now = Ticks::from_ns(planned.time_us * 1000);
         let mut outcomes = Outcomes::new();
         let entered = packet::Side::BOTH[side];
-        shard.process(entered, &mut frames[..], now, &mut (), &mut outcomes);
+        shard.process(entered, &mut frames[..], now, &mut (), &mut scratch, &mut outcomes);
         shard.program.tick(now, &mut ());
-        fates.push(match outcomes[0].action {
+        let outcome = outcomes.iter().next().context("a frame without an outcome")?;
+        fates.push(match outcome.action {
             Action::Send(_) => {
                 if let Some(source) = translated_source(planned, frames[0].bytes()) {
                     public.insert(planned.subscriber, source);

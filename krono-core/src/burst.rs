@@ -1,8 +1,6 @@
 //! The path: what happens to a burst, stage by stage, each over all its packets before the next,
 //! so that the memory one packet waits for is fetched while others are worked on.
 
-use arrayvec::ArrayVec;
-
 use crate::drop::DropReason;
 use crate::frame::{BURST_MAX, Frame, Frames};
 use crate::packet::Side;
@@ -14,7 +12,7 @@ use crate::time::Ticks;
 
 /// What the first look at a frame found.
 #[derive(Clone, Copy, Debug)]
-enum Found {
+pub(crate) enum Found {
     /// Not a packet that can be worked on.
     Broken(DropReason),
     /// The router refuses it.
@@ -42,33 +40,66 @@ impl<P: Program> Shard<P> {
         scratch: &mut Scratch<P>,
         outcomes: &mut Outcomes,
     ) {
-        let Scratch { packets, records, probes } = scratch;
-        let count = frames.len().min(BURST_MAX);
-        let mut transit = Set::default();
-        let mut exceptions = ArrayVec::<Found, BURST_MAX>::new();
+        outcomes.clear();
+        self.look_at_all(side, frames, scratch);
+        self.probe_all(side, now, scratch);
+        self.touch_all(scratch);
+        self.finish_all(frames, now, events, scratch, outcomes);
+    }
 
-        for index in 0..count {
-            match self.look(side, &frames.frame(index), &mut packets[index]) {
+    // The stages are functions of their own, so that each has all registers for its loop.
+
+    #[inline(never)]
+    fn look_at_all(
+        &self,
+        side: Side,
+        frames: &mut (impl Frames + ?Sized),
+        scratch: &mut Scratch<P>,
+    ) {
+        let mut transit = Set::default();
+        scratch.exceptions.clear();
+        for (index, packet) in scratch.packets.iter_mut().enumerate().take(frames.len()) {
+            match self.look(side, &frames.frame(index), packet) {
                 Found::Transit => transit.insert(index),
-                other => exceptions.push(other),
+                other => scratch.exceptions.push(other),
             }
         }
-        for index in transit.iter() {
-            records[index] = P::record(&packets[index].meta, side, now);
-            probes[index] = self.program.probe(&records[index]);
+        scratch.transit = transit;
+    }
+
+    #[inline(never)]
+    fn probe_all(&self, side: Side, now: Ticks, scratch: &mut Scratch<P>) {
+        for index in scratch.transit.iter() {
+            scratch.records[index] = P::record(&scratch.packets[index].meta, side, now);
+            scratch.probes[index] = self.program.probe(&scratch.records[index]);
         }
-        for index in transit.iter() {
-            self.program.touch(&records[index], &mut probes[index]);
+    }
+
+    #[inline(never)]
+    fn touch_all(&self, scratch: &mut Scratch<P>) {
+        for index in scratch.transit.iter() {
+            self.program.touch(&scratch.records[index], &mut scratch.probes[index]);
         }
-        *outcomes = Outcomes::new();
-        let mut exceptions = exceptions.into_iter();
-        for index in 0..count {
-            let (frame, packet) = (&mut frames.frame(index), &packets[index]);
-            if transit.contains(index) {
-                let verdict = self.program.step(&records[index], &probes[index], events);
+    }
+
+    #[inline(never)]
+    fn finish_all(
+        &mut self,
+        frames: &mut (impl Frames + ?Sized),
+        now: Ticks,
+        events: &mut impl Events<P::Event>,
+        scratch: &Scratch<P>,
+        outcomes: &mut Outcomes,
+    ) {
+        let mut exceptions = scratch.exceptions.iter();
+        for (index, packet) in scratch.packets.iter().enumerate().take(frames.len()) {
+            let frame = &mut frames.frame(index);
+            if scratch.transit.contains(index) {
+                let (record, probe) = (&scratch.records[index], &scratch.probes[index]);
+                let verdict = self.program.step(record, probe, events);
                 outcomes.push(self.carry_out(verdict, frame, packet, now));
             } else if let Some(what) = exceptions.next() {
-                outcomes.push(self.finish_exception(what, frame, packet, now));
+                outcomes.push(self.finish_exception(*what, frame, packet, now));
             }
         }
     }
@@ -110,7 +141,7 @@ impl<P: Program> Shard<P> {
 
 /// Some of the frames of a burst.
 #[derive(Clone, Copy, Default)]
-struct Set(u64);
+pub(crate) struct Set(u64);
 
 const _: () = assert!(BURST_MAX <= u64::BITS as usize);
 

@@ -7,6 +7,9 @@
 //! reply can be all zeros; see [`nonzero`].
 
 /// A one's complement sum under way, of 16-bit words in network byte order.
+///
+/// Inside, words stand as the machine loads them: a sum of words with their bytes swapped is the
+/// swapped sum (RFC 1071, 2 B), so swapping the result is enough, and often cancels out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sum(u64);
 
@@ -20,14 +23,14 @@ impl Sum {
     /// Adds one 16-bit word.
     #[inline]
     pub const fn add_u16(self, word: u16) -> Sum {
-        Sum(self.0 + word as u64)
+        Sum(self.0 + word.to_be() as u64)
     }
 
     /// Adds two words given as one number.
     #[inline]
     pub const fn add_u32(self, words: u32) -> Sum {
         // The high word weighs 2^16, which is 1 in one's complement; `fold` brings it down.
-        Sum(self.0 + words as u64)
+        Sum(self.0 + words.to_be() as u64)
     }
 
     /// Adds bytes, at most 4 GiB over all; an odd last one counts as the high half of a word.
@@ -35,21 +38,20 @@ impl Sum {
     pub fn add_bytes(mut self, bytes: &[u8]) -> Sum {
         let (quads, rest) = bytes.as_chunks::<4>();
         for quad in quads {
-            self = self.add_u32(u32::from_be_bytes(*quad));
+            self = Sum(self.0 + u64::from(u32::from_ne_bytes(*quad)));
         }
         let mut last = [0; 4];
         last[..rest.len()].copy_from_slice(rest);
-        self.add_u32(u32::from_be_bytes(last))
+        Sum(self.0 + u64::from(u32::from_ne_bytes(last)))
     }
 
     /// The sum folded to 16 bits, not complemented; 0 only if every word was 0.
     #[inline]
     pub const fn fold(self) -> u16 {
-        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        sum as u16
+        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
+        let sum = sum + carry as u32;
+        let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
+        u16::from_be(sum + carry as u16)
     }
 
     /// The checksum: the folded sum's complement.
@@ -127,7 +129,7 @@ mod tests {
             (u64::MAX, 0xffff),
             (0xffff_ffff_ffff_0001, 1),
         ] {
-            assert_eq!(Sum(sum).fold(), folded, "{sum:#x}");
+            assert_eq!(Sum(sum).fold(), u16::from_be(folded), "{sum:#x}");
         }
     }
 

@@ -54,22 +54,21 @@ pub fn parse_into(
     layout: &mut Layout,
 ) -> Result<(), DropReason> {
     let frame = Layer::new(bytes, wire_len);
-    let header: &[u8; 14] = frame.header(DropReason::FrameTooShort)?;
+    let (header, mut packet) = frame.split::<14>(DropReason::FrameTooShort)?;
     if header[6] & 1 != 0 {
         return Err(DropReason::MacSourceBad);
     }
     let mut link = Link { to: Mac(bytes_at(header, 0)), vlan: Layout::UNTAGGED, len: 14 };
     let mut ether_type = u16_at(header, 12);
     if ether_type == ETHERTYPE_VLAN {
-        let tagged: &[u8; 18] = frame.header(DropReason::FrameTooShort)?;
-        link = Link { vlan: u16_at(tagged, 14) & 0x0fff, len: 18, ..link };
-        ether_type = u16_at(tagged, 16);
+        let (tag, behind) = packet.split::<4>(DropReason::FrameTooShort)?;
+        link = Link { vlan: u16_at(tag, 0) & 0x0fff, len: 18, ..link };
+        (ether_type, packet) = (u16_at(tag, 2), behind);
     }
-    let packet = frame.behind(usize::from(link.len));
     let mut parsed = Parsed { meta, layout };
     match ether_type {
         ETHERTYPE_IPV4 => parse_ipv4(packet, link, &mut parsed),
-        ETHERTYPE_ARP => parse_arp(packet, link, &mut parsed),
+        ETHERTYPE_ARP => parse_arp(packet.bytes, packet.len, link, &mut parsed),
         ETHERTYPE_IPV6 => Err(DropReason::Ipv6Unsupported),
         _ => Err(DropReason::EtherTypeUnsupported),
     }
@@ -104,7 +103,13 @@ struct Link {
 
 /// RFC 826, and RFC 1812, 3.3.2: a group address is no sender's.
 #[cold]
-fn parse_arp(packet: Layer<'_>, link: Link, parsed: &mut Parsed<'_>) -> Result<(), DropReason> {
+fn parse_arp(
+    bytes: &[u8],
+    len: usize,
+    link: Link,
+    parsed: &mut Parsed<'_>,
+) -> Result<(), DropReason> {
+    let packet = Layer { bytes, len };
     let arp: &[u8; 28] = packet.header(DropReason::FrameTooShort)?;
     let kind = match (bytes_at(arp, 0), u16_at(arp, 6)) {
         (ARP_ETHERNET_IPV4, ARP_REQUEST) => Kind::ArpRequest,
@@ -131,7 +136,7 @@ fn parse_arp(packet: Layer<'_>, link: Link, parsed: &mut Parsed<'_>) -> Result<(
 fn parse_ipv4(packet: Layer<'_>, link: Link, parsed: &mut Parsed<'_>) -> Result<(), DropReason> {
     const DONT_FRAGMENT: u16 = 0x4000;
     const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
-    let (header, header_len) = parse_ip_header(packet)?;
+    let (header, header_len, payload) = parse_ip_header(packet)?;
     let ip_len = u16_at(header, 2);
     let total_len = usize::from(ip_len);
     if total_len < header_len || total_len > packet.len {
@@ -141,8 +146,7 @@ fn parse_ipv4(packet: Layer<'_>, link: Link, parsed: &mut Parsed<'_>) -> Result<
     if fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
         return Err(DropReason::Fragment);
     }
-    let packet = packet.truncated(total_len);
-    let payload = packet.behind(header_len);
+    let payload = payload.truncated(total_len - header_len);
     let (from, to) = (addr_at(header, 12), addr_at(header, 16));
     let ip = Ip {
         link,
@@ -152,12 +156,12 @@ fn parse_ipv4(packet: Layer<'_>, link: Link, parsed: &mut Parsed<'_>) -> Result<
         ttl: header[8],
         dont_fragment: fragment & DONT_FRAGMENT != 0,
         l4: link.len + header_len as u16,
-        end: link.len + packet.bytes.len() as u16,
+        end: link.len + (header_len + payload.bytes.len()) as u16,
     };
     match header[9] {
         IP_UDP => ip.put(parse_udp(payload, from, to)?, parsed),
         IP_TCP => ip.put(parse_tcp(payload, from, to)?, parsed),
-        IP_ICMP => ip.put(parse_icmp(payload, from, to)?, parsed),
+        IP_ICMP => ip.put(parse_icmp(payload.bytes, payload.len, from, to)?, parsed),
         _ => return Err(DropReason::ProtocolUnsupported),
     }
     Ok(())
@@ -216,11 +220,14 @@ struct Flow {
     quoted_header_len: u16,
 }
 
-/// The fixed part of an IP header and the length of the whole header, which is right in itself:
+/// The fixed part of an IP header, the length of the whole header, which is right in itself, and
+/// what follows it:
 /// RFC 1812, 5.2.2, except that the version and the length go first, as the checksum needs them.
 #[inline]
-fn parse_ip_header(packet: Layer<'_>) -> Result<(&[u8; IP_HEADER_MIN], usize), DropReason> {
-    let header = packet.header(DropReason::FrameTooShort)?;
+fn parse_ip_header<'a>(
+    packet: Layer<'a>,
+) -> Result<(&'a [u8; IP_HEADER_MIN], usize, Layer<'a>), DropReason> {
+    let (header, behind) = packet.split(DropReason::FrameTooShort)?;
     if header[0] >> 4 != 4 {
         return Err(DropReason::IpVersionBad);
     }
@@ -231,11 +238,10 @@ fn parse_ip_header(packet: Layer<'_>) -> Result<(&[u8; IP_HEADER_MIN], usize), D
     let sum = Sum::default().add_bytes(header);
     if header_len == IP_HEADER_MIN {
         check_sum(sum, DropReason::IpChecksumBad)?;
-    } else {
-        let options = packet.behind(IP_HEADER_MIN).prefix(header_len - IP_HEADER_MIN)?;
-        check_ip_options(options, sum)?;
+        return Ok((header, header_len, behind));
     }
-    Ok((header, header_len))
+    check_ip_options(behind.prefix(header_len - IP_HEADER_MIN)?, sum)?;
+    Ok((header, header_len, packet.behind(header_len)))
 }
 
 #[inline]
@@ -338,7 +344,13 @@ fn port_endpoints(
 /// RFC 792. Types that are neither queries nor errors about a flow, redirect (5) and source
 /// quench (4) among them, are refused (RFC 5508, REQ-10 and REQ-11).
 #[inline(never)]
-fn parse_icmp(message: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Flow, DropReason> {
+fn parse_icmp(
+    bytes: &[u8],
+    len: usize,
+    from: Ipv4Addr,
+    to: Ipv4Addr,
+) -> Result<Flow, DropReason> {
+    let message = Layer { bytes, len };
     let header: &[u8; 8] = message.header(DropReason::IcmpHeaderBad)?;
     let icmp_type = header[0];
     let kind = icmp_kind(icmp_type).ok_or(DropReason::IcmpTypeUnsupported)?;
@@ -390,7 +402,8 @@ fn parse_icmp_error(message: Layer<'_>, icmp_type: u8) -> Result<Flow, DropReaso
     let bytes = message.prefix(message.len)?;
     check_sum(Sum::default().add_bytes(bytes), DropReason::IcmpChecksumBad)?;
     let quote = message.behind(usize::from(ICMP_HEADER_LEN));
-    let (header, header_len) = parse_ip_header(quote).map_err(|_| DropReason::QuotedHeaderBad)?;
+    let (header, header_len, _) =
+        parse_ip_header(quote).map_err(|_| DropReason::QuotedHeaderBad)?;
     if u16_at(header, 6) & FRAGMENT_OFFSET != 0 {
         return Err(DropReason::QuotedHeaderBad);
     }
@@ -440,6 +453,16 @@ impl<'a> Layer<'a> {
     fn header<const N: usize>(self, short: DropReason) -> Result<&'a [u8; N], DropReason> {
         match self.bytes.first_chunk() {
             Some(header) => Ok(header),
+            None if self.len < N => Err(short),
+            None => Err(DropReason::HeadersSegmented),
+        }
+    }
+
+    /// The first `N` bytes and what follows them; `short` if the layer has fewer.
+    #[inline]
+    fn split<const N: usize>(self, short: DropReason) -> Result<(&'a [u8; N], Self), DropReason> {
+        match self.bytes.split_first_chunk() {
+            Some((header, bytes)) => Ok((header, Layer { bytes, len: self.len - N })),
             None if self.len < N => Err(short),
             None => Err(DropReason::HeadersSegmented),
         }

@@ -115,10 +115,10 @@ impl Slot {
 )]
 #[repr(C)]
 pub struct Translation {
-    /// Inside address, host order.
-    inside_addr: u32,
-    /// Outside address, host order.
-    outside_addr: u32,
+    /// Inside address, as in a packet.
+    inside_addr: [u8; 4],
+    /// Outside address, as in a packet.
+    outside_addr: [u8; 4],
     /// Inside port.
     inside_port: u16,
     /// Outside port.
@@ -136,8 +136,8 @@ impl Translation {
         let addr = |endpoint: Endpoint| Sum::default().add_u32(endpoint.addr.to_bits());
         let flow = |endpoint: Endpoint| addr(endpoint).add_u16(endpoint.port);
         Translation {
-            inside_addr: inside.addr.to_bits(),
-            outside_addr: outside.addr.to_bits(),
+            inside_addr: inside.addr.octets(),
+            outside_addr: outside.addr.octets(),
             inside_port: inside.port,
             outside_port: outside.port,
             addr_delta: delta(addr(inside), addr(outside)),

@@ -27,22 +27,80 @@ pub fn apply(
     source: Option<&Translation>,
     destination: Option<&Translation>,
 ) {
-    let ends = Ends::of(source, destination);
     let packet = &mut frame.bytes_mut()[layout.l3.into()..layout.end.into()];
+    translate(packet, layout, meta, source, destination);
+}
+
+/// [`apply`] and [`write_link`] in one: the frame is ready to leave. False, and nothing done, if
+/// there is no headroom for the link header.
+///
+/// # Panics
+/// If `layout` and `meta` are not what parsing this frame gave.
+#[must_use]
+#[inline(always)]
+pub fn forward(
+    frame: &mut Frame<'_>,
+    layout: &Layout,
+    meta: &PacketMeta,
+    source: Option<&Translation>,
+    destination: Option<&Translation>,
+    link: &LinkHeader,
+) -> bool {
+    let link_len = link.byte_len();
+    if layout.l3 != link_len && !resize_link(frame, layout.l3, link_len) {
+        return false;
+    }
+    let end = link_len + (layout.end - layout.l3);
+    let (header, packet) = frame.bytes_mut()[..end.into()].split_at_mut(link_len.into());
+    put_link(header, link);
+    translate(packet, layout, meta, source, destination);
+    true
+}
+
+/// Forwards an IP packet by one hop; see [`apply`].
+#[inline(always)]
+fn translate(
+    packet: &mut [u8],
+    layout: &Layout,
+    meta: &PacketMeta,
+    source: Option<&Translation>,
+    destination: Option<&Translation>,
+) {
     let header_len = usize::from(layout.l4 - layout.l3);
+    if !matches!(meta.kind, Kind::Udp | Kind::Tcp) {
+        return translate_icmp(packet, layout, meta, source, destination);
+    }
+    let ends = Ends::of(source, destination);
+    let (ip, transport) = packet.split_at_mut(header_len);
+    if source.is_some() || destination.is_some() {
+        rewrite_transport(transport, meta.kind, &ends);
+    }
+    rewrite_header(ip, &ends, ends.addr_gain);
+}
+
+/// [`translate`] for ICMP, and for ARP, which is left alone.
+#[inline(never)]
+fn translate_icmp(
+    packet: &mut [u8],
+    layout: &Layout,
+    meta: &PacketMeta,
+    source: Option<&Translation>,
+    destination: Option<&Translation>,
+) {
+    let ends = Ends::of(source, destination);
+    let (ip, message) = packet.split_at_mut(usize::from(layout.l4 - layout.l3));
     let mut addr_gain = ends.addr_gain;
     match meta.kind {
         Kind::ArpRequest | Kind::ArpReply => return,
         _ if source.is_none() && destination.is_none() => {}
         Kind::IcmpError => {
             let quoted_header_len = usize::from(layout.quoted_l4 - layout.quoted_l3);
-            rewrite_icmp_error(&mut packet[header_len..], meta.protocol, quoted_header_len, &ends);
-            addr_gain = ends.addr_gain_in(packet);
+            rewrite_icmp_error(message, meta.protocol, quoted_header_len, &ends);
+            addr_gain = ends.addr_gain_in(ip);
         }
-        kind => rewrite_transport(&mut packet[header_len..], kind, &ends),
+        kind => rewrite_transport(message, kind, &ends),
     }
-    let hop = spend_hop(packet);
-    rewrite_addresses(packet, &ends, addr_gain.add_u16(hop));
+    rewrite_header(ip, &ends, addr_gain);
 }
 
 /// The ends of a packet as they will be (`None` for one that stays as it is), and what sums over
@@ -55,7 +113,7 @@ struct Ends {
 }
 
 impl Ends {
-    #[inline]
+    #[inline(always)]
     fn of(source: Option<&Translation>, destination: Option<&Translation>) -> Ends {
         let unchanged = Sum::default().add_u16(checksum::NO_CHANGE);
         let mut ends =
@@ -89,19 +147,21 @@ impl Ends {
     }
 }
 
-/// Decrements the time to live; what the header's sum gains by it.
-#[inline]
-fn spend_hop(ip: &mut [u8]) -> u16 {
+/// Decrements the time to live of an IP header and rewrites its addresses.
+#[inline(always)]
+fn rewrite_header(ip: &mut [u8], ends: &Ends, gain: Sum) {
+    let ip: &mut [u8; 20] = ip.first_chunk_mut().expect("an IP header was parsed");
     // A packet with no hop left is not forwarded; should one come here, it stays at 0.
     let spent = u8::from(ip[8] != 0);
     ip[8] -= spent;
-    !(u16::from(spent) << 8)
+    rewrite_addresses(ip, ends, gain.add_u16(!(u16::from(spent) << 8)));
 }
 
 /// Rewrites the addresses of an IP header, and its checksum, which takes in `gain`.
-#[inline]
-fn rewrite_addresses(ip: &mut [u8], ends: &Ends, gain: Sum) {
-    put_u16(ip, 10, checksum::update(u16_at(ip, 10), gain));
+#[inline(always)]
+fn rewrite_addresses(ip: &mut [u8; 20], ends: &Ends, gain: Sum) {
+    let checksum = checksum::update(u16_at(ip, 10), gain);
+    put_u16(ip, 10, checksum);
     if let Some(end) = ends.source {
         ip[12..16].copy_from_slice(&end.addr.octets());
     }
@@ -110,53 +170,53 @@ fn rewrite_addresses(ip: &mut [u8], ends: &Ends, gain: Sum) {
     }
 }
 
-/// Rewrites the ports or the identifier of a transport header, and its checksum if it has one:
-/// UDP may do without (RFC 768), and a quoted TCP header may end before it.
-#[inline]
+/// Rewrites the ports or the identifier of a transport header, of which there are 8 bytes at
+/// least, and its checksum if it has one: UDP may do without (RFC 768), and a quoted TCP header
+/// may end before it.
+#[inline(always)]
 fn rewrite_transport(transport: &mut [u8], kind: Kind, ends: &Ends) {
-    match kind {
-        Kind::Udp => {
-            rewrite_ports(transport, ends);
-            let checksum = u16_at(transport, 6);
-            if checksum != 0 {
-                let updated = checksum::update(checksum, ends.flow_gain);
-                put_u16(transport, 6, checksum::nonzero(updated));
-            }
+    let (header, rest) = transport.split_first_chunk_mut::<8>().expect("ports were parsed");
+    if kind == Kind::Udp {
+        rewrite_ports(header, ends);
+        let checksum = u16_at(header, 6);
+        if checksum != 0 {
+            let updated = checksum::update(checksum, ends.flow_gain);
+            put_u16(header, 6, checksum::nonzero(updated));
         }
-        Kind::Tcp => {
-            rewrite_ports(transport, ends);
-            if transport.len() >= TCP_CHECKSUM_END {
-                let updated = checksum::update(u16_at(transport, 16), ends.flow_gain);
-                put_u16(transport, 16, updated);
-            }
+    } else if kind == Kind::Tcp {
+        rewrite_ports(header, ends);
+        if let Some(rest) = rest.first_chunk_mut::<{ TCP_CHECKSUM_END - 8 }>() {
+            let updated = checksum::update(u16_at(rest, 8), ends.flow_gain);
+            put_u16(rest, 8, updated);
         }
+    } else {
         // The identifier belongs to the end that asks; the other end has only an address.
-        Kind::IcmpRequest => rewrite_identifier(transport, ends.source),
-        Kind::IcmpReply => rewrite_identifier(transport, ends.destination),
-        Kind::IcmpError | Kind::ArpRequest | Kind::ArpReply => {}
+        let asks = if kind == Kind::IcmpRequest { ends.source } else { ends.destination };
+        rewrite_identifier(header, asks);
     }
 }
 
 const TCP_CHECKSUM_END: usize = 18;
 
-#[inline]
-fn rewrite_ports(transport: &mut [u8], ends: &Ends) {
+#[inline(always)]
+fn rewrite_ports(header: &mut [u8; 8], ends: &Ends) {
     if let Some(end) = ends.source {
-        put_u16(transport, 0, end.port);
+        put_u16(header, 0, end.port);
     }
     if let Some(end) = ends.destination {
-        put_u16(transport, 2, end.port);
+        put_u16(header, 2, end.port);
     }
 }
 
 /// The ICMP checksum covers no addresses, so it takes in the identifier alone.
 #[inline]
-fn rewrite_identifier(icmp: &mut [u8], end: Option<Endpoint>) {
+fn rewrite_identifier(icmp: &mut [u8; 8], end: Option<Endpoint>) {
     let Some(end) = end else { return };
     let (old, new) = (Sum::default().add_bytes(&icmp[4..6]), Sum::default().add_u16(end.port));
     let gain = Sum::default().add_u16(checksum::delta(old, new));
     // An echo reply may be all zeros.
-    put_u16(icmp, 2, checksum::nonzero(checksum::update(u16_at(icmp, 2), gain)));
+    let checksum = checksum::update(u16_at(icmp, 2), gain);
+    put_u16(icmp, 2, checksum::nonzero(checksum));
     put_u16(icmp, 4, end.port);
 }
 
@@ -178,7 +238,8 @@ fn rewrite_icmp_error(error: &mut [u8], protocol: Protocol, quoted_header_len: u
     let headers_len = quoted_len.min(quoted_header_len + TCP_CHECKSUM_END);
     let headers = &mut quote[..headers_len];
     let before = Sum::default().add_bytes(headers);
-    rewrite_addresses(headers, &ends, ends.addr_gain);
+    let ip = headers.first_chunk_mut().expect("an IP header was parsed");
+    rewrite_addresses(ip, &ends, ends.addr_gain);
     rewrite_transport(&mut headers[quoted_header_len..], kind, &ends);
     let after = Sum::default().add_bytes(headers);
     let gain = Sum::default().add_u16(checksum::delta(before, after));
@@ -218,18 +279,30 @@ impl LinkHeader {
 #[must_use]
 #[inline]
 pub fn write_link(frame: &mut Frame<'_>, l3: u16, header: &LinkHeader) -> bool {
-    let len = header.byte_len();
-    if l3 >= len {
-        frame.shrink_front(l3 - len);
-    } else if !frame.grow_front(len - l3) {
+    if !resize_link(frame, l3, header.byte_len()) {
         return false;
     }
-    let bytes = frame.bytes_mut();
+    put_link(frame.bytes_mut(), header);
+    true
+}
+
+/// Makes everything before the IP header `len` bytes long instead of `l3`.
+#[inline]
+fn resize_link(frame: &mut Frame<'_>, l3: u16, len: u16) -> bool {
+    if l3 >= len {
+        frame.shrink_front(l3 - len);
+        return true;
+    }
+    frame.grow_front(len - l3)
+}
+
+/// Writes all of a link header but for the EtherType.
+#[inline(always)]
+fn put_link(bytes: &mut [u8], header: &LinkHeader) {
     bytes[0..6].copy_from_slice(&header.to.0);
     bytes[6..12].copy_from_slice(&header.from.0);
     if let Some(vlan) = header.vlan {
         put_u16(bytes, 12, ETHERTYPE_VLAN);
         put_u16(bytes, 14, vlan & 0x0fff);
     }
-    true
 }

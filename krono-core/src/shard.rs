@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 
+use crate::burst::{Found, Set};
 use crate::drop::DropReason;
 use crate::frame::{BURST_MAX, Frame};
 use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
@@ -71,6 +72,13 @@ impl Outcomes {
         Outcomes { len: 0, sent: [0; 2], others: ArrayVec::new_const() }
     }
 
+    /// Forgets all.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        (self.len, self.sent) = (0, [0; 2]);
+        self.others.clear();
+    }
+
     /// That of the next frame, of which there are [`BURST_MAX`] at most.
     #[inline]
     pub(crate) fn push(&mut self, outcome: impl Into<Outcome>) {
@@ -101,6 +109,10 @@ pub struct Scratch<P: Program> {
     pub(crate) packets: [Packet; BURST_MAX],
     pub(crate) records: [P::Record; BURST_MAX],
     pub(crate) probes: [P::Probe; BURST_MAX],
+    /// Which of the packets are for the program.
+    pub(crate) transit: Set,
+    /// What the others are, in order.
+    pub(crate) exceptions: ArrayVec<Found, BURST_MAX>,
 }
 
 impl<P: Program> Default for Scratch<P> {
@@ -109,6 +121,8 @@ impl<P: Program> Default for Scratch<P> {
             packets: [Packet::default(); BURST_MAX],
             records: [P::Record::default(); BURST_MAX],
             probes: [P::Probe::default(); BURST_MAX],
+            transit: Set::default(),
+            exceptions: ArrayVec::new(),
         }
     }
 }
@@ -126,7 +140,7 @@ impl<P: Program> Shard<P> {
     }
 
     /// Carries out a verdict.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn carry_out(
         &mut self,
         verdict: Verdict,
@@ -144,7 +158,7 @@ impl<P: Program> Shard<P> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn forward(
         &mut self,
         to: Side,
@@ -170,8 +184,8 @@ impl<P: Program> Shard<P> {
             return self.reject(reason, error, frame, packet, now);
         }
         let (Hop::Ready(neighbour) | Hop::Wait(neighbour)) = hop;
-        rewrite::apply(frame, &packet.layout, &packet.meta, source, destination);
-        if !rewrite::write_link(frame, packet.layout.l3, self.router.link(neighbour)) {
+        let (Packet { meta, layout, .. }, link) = (packet, self.router.link(neighbour));
+        if !rewrite::forward(frame, layout, meta, source, destination, link) {
             return Action::Drop(DropReason::NoHeadroom);
         }
         match hop {

@@ -33,7 +33,7 @@ pub(crate) enum EntryKind {
 pub(crate) struct Entry {
     /// Both endpoints; sessions have a copy of their mapping's, so that a packet needs one line.
     pub(crate) translation: Translation,
-    remote_addr: u32,
+    remote_addr: [u8; 4],
     remote_port: u16,
     kind: u8,
     protocol: u8,
@@ -116,7 +116,7 @@ impl Entry {
     pub(crate) fn permit(protocol: Protocol, inside: Endpoint, remote: Endpoint) -> Entry {
         let translation = Translation::new(inside, inside);
         Entry {
-            remote_addr: remote.addr.to_bits(),
+            remote_addr: remote.addr.octets(),
             ..Entry::new(EntryKind::Permit, protocol, translation)
         }
     }
@@ -166,7 +166,7 @@ impl Entry {
 
     /// Puts a session into this record.
     pub(crate) fn begin(&mut self, remote: Endpoint, deadline: Ticks, connection: Connection) {
-        self.remote_addr = remote.addr.to_bits();
+        self.remote_addr = remote.addr.octets();
         self.remote_port = remote.port;
         self.deadline = deadline;
         self.connection = connection;
@@ -175,7 +175,7 @@ impl Entry {
 
     /// Takes the session out of a mapping's record.
     pub(crate) fn end(&mut self) {
-        self.remote_addr = 0;
+        self.remote_addr = [0; 4];
         self.remote_port = 0;
         self.connection = Connection::default();
         self.flags.0 &= Flags::OF_MAPPING.0;

@@ -123,9 +123,9 @@ impl Nat<'_> {
         probe: &Probe,
         events: &mut impl Events<Event>,
     ) -> Verdict {
-        let session = match self.session_from_inside(record, probe.entry) {
+        let session = match self.hinted(record, probe) {
             Some(session) => session,
-            None => match self.open_from_inside(record, events) {
+            None => match self.find_or_open_from_inside(record, events) {
                 Ok(session) => session,
                 Err(refusal) => return refusal,
             },
@@ -133,10 +133,32 @@ impl Nat<'_> {
         self.note_sent(session, record, events);
         let entry = &self.entries[session as usize];
         if entry.flags.has(Flags::HAIRPIN) {
-            return self.turn_around(session, record, events).unwrap_or_else(|refusal| refusal);
+            return self.turn_around(session, record, events);
         }
         let source = self.translates(session);
         Verdict::Forward { to: Side::Outside, source, destination: Slot::NONE }
+    }
+
+    /// The session that the hint leads to, if it is the one: the first one of its mapping, which
+    /// for most is the only one.
+    #[inline(always)]
+    fn hinted(&self, record: &Record, probe: &Probe) -> Option<u32> {
+        let index = probe.entry?;
+        let entry = &self.entries[index as usize];
+        let is_it = entry.maps(record.protocol, record.src) && entry.talks_to(record.dst);
+        (is_it && !entry.is_over(record.now)).then_some(index)
+    }
+
+    #[inline(never)]
+    fn find_or_open_from_inside(
+        &mut self,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) -> Decision<u32> {
+        match self.session_from_inside(record) {
+            Some(session) => Ok(session),
+            None => self.open_from_inside(record, events),
+        }
     }
 
     /// A subscriber's answer to a query: only untranslated ones reach it. (That a mapping may have
@@ -186,13 +208,16 @@ impl Nat<'_> {
         sender: u32,
         record: &Record,
         events: &mut impl Events<Event>,
-    ) -> Decision<Verdict> {
+    ) -> Verdict {
         let remote = self.entries[sender as usize].translation.outside();
         let Lookup::Owned(mapping) = self.ports.lookup(record.protocol, record.dst) else {
-            return refuse(DropReason::NoMapping);
+            return Verdict::Drop(DropReason::NoMapping);
         };
-        let receiver = self.receive(mapping, remote, record, events)?;
-        Ok(Verdict::Forward { to: Side::Inside, source: Slot(sender), destination: Slot(receiver) })
+        let (to, source) = (Side::Inside, Slot(sender));
+        match self.receive(mapping, remote, record, events) {
+            Ok(receiver) => Verdict::Forward { to, source, destination: Slot(receiver) },
+            Err(refusal) => refusal,
+        }
     }
 
     /// Finds or opens the session in which `remote` sends to a mapping.
@@ -241,7 +266,7 @@ impl Nat<'_> {
         }
         match record.side {
             Side::Inside => {
-                let sender = self.session_from_inside(record, None).or_else(|| {
+                let sender = self.session_from_inside(record).or_else(|| {
                     let key = Key::session(record.protocol, record.src, record.dst);
                     self.live_session(key, record.now)
                 })?;
@@ -280,25 +305,24 @@ impl Nat<'_> {
     }
 
     /// The live session that a packet from inside belongs to.
-    #[inline]
-    fn session_from_inside(&self, record: &Record, hint: Option<u32>) -> Option<u32> {
-        let mapping = hint
-            .filter(|index| self.entries[*index as usize].maps(record.protocol, record.src))
-            .or_else(|| self.mapping_of(record.protocol, record.src))?;
+    fn session_from_inside(&self, record: &Record) -> Option<u32> {
+        let mapping = self.mapping_of(record.protocol, record.src)?;
         self.session_of(mapping, record.dst, record.now)
     }
 
     /// The live session of a mapping with `remote`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn session_of(&self, mapping: u32, remote: Endpoint, now: Ticks) -> Option<u32> {
         let entry = &self.entries[mapping as usize];
         if entry.talks_to(remote) {
             return (!entry.is_over(now)).then_some(mapping);
         }
-        if entry.users == 0 {
-            return None;
-        }
-        let key = Key::session(entry.protocol(), entry.translation.inside(), remote);
+        if entry.users == 0 { None } else { self.further_session_of(entry, remote, now) }
+    }
+
+    #[inline(never)]
+    fn further_session_of(&self, mapping: &Entry, remote: Endpoint, now: Ticks) -> Option<u32> {
+        let key = Key::session(mapping.protocol(), mapping.translation.inside(), remote);
         self.live_session(key, now).filter(|session| self.is(*session, EntryKind::Session))
     }
 
@@ -345,15 +369,10 @@ impl Nat<'_> {
     }
 
     /// A packet from inside keeps its session alive (RFC 4787, REQ-6).
-    #[inline]
+    #[inline(always)]
     fn note_sent(&mut self, session: u32, record: &Record, events: &mut impl Events<Event>) {
-        let timer = self.follow(session, Side::Inside, record, events);
-        let entry = &mut self.entries[session as usize];
-        match timer {
-            Timer::Restart => {
-                let deadline = record.now.after(timeout(&self.policy, entry));
-                self.prolong(session, deadline);
-            }
+        match self.follow(session, Side::Inside, record, events) {
+            Timer::Restart => self.prolong(session, record.now),
             Timer::Shorten => self.shorten(session, record.now),
             Timer::Keep => {}
         }
@@ -392,16 +411,20 @@ impl Nat<'_> {
         timer
     }
 
-    fn prolong(&mut self, session: u32, deadline: Ticks) {
+    /// Lets the time of a session begin anew, and its mapping's with it.
+    #[inline(always)]
+    fn prolong(&mut self, session: u32, now: Ticks) {
         let entry = &mut self.entries[session as usize];
+        let deadline = now.after(timeout(&self.policy, entry));
         // The array of deadlines holds lower bounds; only an earlier one has to be told.
-        let earlier = !deadline.reached(entry.deadline);
-        entry.deadline = deadline;
-        let mapping = if entry.kind() == EntryKind::Session { entry.owner } else { session };
-        if earlier {
+        if !deadline.reached(entry.deadline) {
             self.deadlines.set(session, deadline);
         }
-        let mapping = &mut self.entries[mapping as usize];
+        entry.deadline = deadline;
+        let mapping = match entry.kind() {
+            EntryKind::Session => &mut self.entries[entry.owner as usize],
+            _ => entry,
+        };
         if deadline.reached(mapping.asked_until) {
             mapping.asked_until = deadline;
         }
@@ -428,6 +451,7 @@ impl Nat<'_> {
 }
 
 /// How long a session lives without a packet from inside.
+#[inline]
 pub(crate) fn timeout(policy: &Policy, entry: &Entry) -> Span {
     let timeouts = &policy.timeouts;
     match entry.protocol() {

@@ -136,6 +136,9 @@ pub struct Router {
 struct Interface {
     mac: Mac,
     address: Ipv4Net,
+    /// The connected network and its mask, as in a packet.
+    network: u32,
+    mask: u32,
     /// The connected network's first and last address: the broadcasts of 4.2BSD and of today (RFC
     /// 1812, 4.2.3.1). A link of two addresses has but the limited broadcast (RFC 3021).
     broadcasts: [Ipv4Addr; 2],
@@ -324,6 +327,8 @@ impl Interface {
         Interface {
             mac: config.mac,
             address: config.address,
+            network: u32::from_ne_bytes(config.address.network().octets()),
+            mask: u32::from_ne_bytes(config.address.netmask().octets()),
             broadcasts: match config.address.prefix_len() {
                 31.. => [Ipv4Addr::BROADCAST; 2],
                 _ => [config.address.network(), config.address.broadcast()],

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::ops::{Deref, DerefMut};
 
 /// An address and a port; for ICMP queries the port is the query's identifier.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -116,27 +117,17 @@ pub enum Kind {
 
 /// What a program may know of a packet; every length is checked before one of these exists.
 ///
-/// `src` and `dst` are the flow as this packet's *sender* uses it. In an ICMP error they are the
-/// quoted packet's endpoints swapped (`src` is the quoted destination), so that a flow is looked
-/// up alike for its packets and for errors about it; the error's own addresses are `from`, `to`.
+/// The flow's own part can be reached directly: `meta.src` is `meta.flow.src`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketMeta {
-    /// The flow's end on the side that this packet comes from.
-    pub src: Endpoint,
-    /// The flow's other end.
-    pub dst: Endpoint,
+    /// The flow that the packet belongs to.
+    pub flow: FlowMeta,
     /// The source address in the IP (or ARP) header.
     pub from: Ipv4Addr,
     /// The destination address in the IP (or ARP) header.
     pub to: Ipv4Addr,
-    /// TCP only.
-    pub tcp: TcpMeta,
     /// Total length of the IP packet, bytes.
     pub ip_len: u16,
-    /// What the packet is.
-    pub kind: Kind,
-    /// The flow's transport; for an ICMP error that of the quoted packet.
-    pub protocol: Protocol,
     /// Time to live as received.
     pub ttl: u8,
     /// The don't-fragment bit.
@@ -150,14 +141,10 @@ pub struct PacketMeta {
 impl Default for PacketMeta {
     fn default() -> Self {
         PacketMeta {
-            src: Endpoint::default(),
-            dst: Endpoint::default(),
+            flow: FlowMeta::default(),
             from: Ipv4Addr::UNSPECIFIED,
             to: Ipv4Addr::UNSPECIFIED,
-            tcp: TcpMeta::default(),
             ip_len: 0,
-            kind: Kind::default(),
-            protocol: Protocol::default(),
             ttl: 0,
             dont_fragment: false,
             icmp_type: 0,
@@ -165,6 +152,45 @@ impl Default for PacketMeta {
         }
     }
 }
+
+impl Deref for PacketMeta {
+    type Target = FlowMeta;
+
+    #[inline]
+    fn deref(&self) -> &FlowMeta {
+        &self.flow
+    }
+}
+
+impl DerefMut for PacketMeta {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut FlowMeta {
+        &mut self.flow
+    }
+}
+
+/// The flow of a packet and what its transport says: 32 bytes that are copied as one.
+///
+/// `src` and `dst` are the flow as this packet's *sender* uses it. In an ICMP error they are the
+/// quoted packet's endpoints swapped (`src` is the quoted destination), so that a flow is looked
+/// up alike for its packets and for errors about it; the error's own addresses are
+/// [`PacketMeta::from`] and [`PacketMeta::to`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowMeta {
+    /// TCP only.
+    pub tcp: TcpMeta,
+    /// The flow's end on the side that this packet comes from.
+    pub src: Endpoint,
+    /// The flow's other end.
+    pub dst: Endpoint,
+    /// What the packet is.
+    pub kind: Kind,
+    /// The flow's transport; for an ICMP error that of the quoted packet.
+    pub protocol: Protocol,
+}
+
+const _: () = assert!(size_of::<FlowMeta>() == 32);
 
 /// What the state machine of a TCP tracker looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,9 @@ use std::net::Ipv4Addr;
 
 use crate::checksum::{self, Sum};
 use crate::drop::DropReason;
-use crate::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, Protocol, TcpFlags, TcpMeta};
+use crate::packet::{
+    Endpoint, FlowMeta, Kind, Layout, Mac, PacketMeta, Protocol, TcpFlags, TcpMeta,
+};
 
 pub(crate) const ETHERTYPE_IPV4: u16 = 0x0800;
 pub(crate) const ETHERTYPE_ARP: u16 = 0x0806;
@@ -25,6 +27,8 @@ const IP_TCP: u8 = 6;
 const IP_UDP: u8 = 17;
 
 const IP_HEADER_MIN: usize = 20;
+/// The first byte of an IP header without options.
+const IP_VERSION_AND_LEN_PLAIN: u8 = 0x45;
 
 /// Parses an Ethernet II frame (at most one 802.1Q tag) that carries ARP, or IPv4 with UDP, TCP,
 /// an ICMP query or an ICMP error.
@@ -53,22 +57,37 @@ pub fn parse_into(
     meta: &mut PacketMeta,
     layout: &mut Layout,
 ) -> Result<(), DropReason> {
-    let frame = Layer::new(bytes, wire_len);
-    let (header, mut packet) = frame.split::<14>(DropReason::FrameTooShort)?;
+    let (header, packet) = Layer::new(bytes, wire_len).split::<14>(DropReason::FrameTooShort)?;
     if header[6] & 1 != 0 {
         return Err(DropReason::MacSourceBad);
     }
-    let mut link = Link { to: Mac(bytes_at(header, 0)), vlan: Layout::UNTAGGED, len: 14 };
-    let mut ether_type = u16_at(header, 12);
+    let parsed = Parsed { meta, layout };
+    let link = Link { to: Mac(bytes_at(header, 0)), vlan: Layout::UNTAGGED, len: 14 };
+    match u16_at(header, 12) {
+        // Called here and below, so that offsets are constants in what most packets meet.
+        ETHERTYPE_IPV4 => parse_ipv4(packet, link, parsed),
+        ether_type => parse_unusual(ether_type, packet.bytes, packet.len, link, parsed),
+    }
+}
+
+/// Anything but IPv4 without a VLAN tag.
+#[inline(never)]
+fn parse_unusual(
+    ether_type: u16,
+    bytes: &[u8],
+    len: usize,
+    mut link: Link,
+    parsed: Parsed<'_>,
+) -> Result<(), DropReason> {
+    let (mut ether_type, mut packet) = (ether_type, Layer { bytes, len });
     if ether_type == ETHERTYPE_VLAN {
         let (tag, behind) = packet.split::<4>(DropReason::FrameTooShort)?;
         link = Link { vlan: u16_at(tag, 0) & 0x0fff, len: 18, ..link };
         (ether_type, packet) = (u16_at(tag, 2), behind);
     }
-    let mut parsed = Parsed { meta, layout };
     match ether_type {
-        ETHERTYPE_IPV4 => parse_ipv4(packet, link, &mut parsed),
-        ETHERTYPE_ARP => parse_arp(packet.bytes, packet.len, link, &mut parsed),
+        ETHERTYPE_IPV4 => parse_ipv4(packet, link, parsed),
+        ETHERTYPE_ARP => parse_arp(packet, link, parsed),
         ETHERTYPE_IPV6 => Err(DropReason::Ipv6Unsupported),
         _ => Err(DropReason::EtherTypeUnsupported),
     }
@@ -103,13 +122,7 @@ struct Link {
 
 /// RFC 826, and RFC 1812, 3.3.2: a group address is no sender's.
 #[cold]
-fn parse_arp(
-    bytes: &[u8],
-    len: usize,
-    link: Link,
-    parsed: &mut Parsed<'_>,
-) -> Result<(), DropReason> {
-    let packet = Layer { bytes, len };
+fn parse_arp(packet: Layer<'_>, link: Link, parsed: Parsed<'_>) -> Result<(), DropReason> {
     let arp: &[u8; 28] = packet.header(DropReason::FrameTooShort)?;
     let kind = match (bytes_at(arp, 0), u16_at(arp, 6)) {
         (ARP_ETHERNET_IPV4, ARP_REQUEST) => Kind::ArpRequest,
@@ -121,7 +134,7 @@ fn parse_arp(
         return Err(DropReason::ArpMalformed);
     }
     *parsed.meta = PacketMeta {
-        kind,
+        flow: FlowMeta { kind, ..FlowMeta::default() },
         from: addr_at(arp, 14),
         to: addr_at(arp, 24),
         link_to: link.to,
@@ -132,14 +145,44 @@ fn parse_arp(
     Ok(())
 }
 
-#[inline]
-fn parse_ipv4(packet: Layer<'_>, link: Link, parsed: &mut Parsed<'_>) -> Result<(), DropReason> {
+#[inline(always)]
+fn parse_ipv4(packet: Layer<'_>, link: Link, parsed: Parsed<'_>) -> Result<(), DropReason> {
+    let (header, payload) = packet.split(DropReason::FrameTooShort)?;
+    if header[0] != IP_VERSION_AND_LEN_PLAIN {
+        return parse_ipv4_with_options(packet.bytes, packet.len, header, link, parsed);
+    }
+    check_sum(Sum::default().add_bytes(header), DropReason::IpChecksumBad)?;
+    parse_ipv4_payload(packet.len, header, payload, link, parsed)
+}
+
+#[cold]
+fn parse_ipv4_with_options(
+    bytes: &[u8],
+    len: usize,
+    header: &[u8; IP_HEADER_MIN],
+    link: Link,
+    parsed: Parsed<'_>,
+) -> Result<(), DropReason> {
+    let packet = Layer { bytes, len };
+    let header_len = ip_header_len(packet, header)?;
+    parse_ipv4_payload(packet.len, header, packet.behind(header_len), link, parsed)
+}
+
+/// What lies behind the IP header in a packet of which there are `len` bytes, padding included.
+#[inline(always)]
+fn parse_ipv4_payload(
+    len: usize,
+    header: &[u8; IP_HEADER_MIN],
+    payload: Layer<'_>,
+    link: Link,
+    parsed: Parsed<'_>,
+) -> Result<(), DropReason> {
     const DONT_FRAGMENT: u16 = 0x4000;
     const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
-    let (header, header_len, payload) = parse_ip_header(packet)?;
+    let header_len = len - payload.len;
     let ip_len = u16_at(header, 2);
     let total_len = usize::from(ip_len);
-    if total_len < header_len || total_len > packet.len {
+    if total_len < header_len || total_len > len {
         return Err(DropReason::IpTotalLenBad);
     }
     let fragment = u16_at(header, 6);
@@ -183,23 +226,19 @@ impl Ip {
     /// Puts down all that is known. Inlined for each transport, so that the values go straight to
     /// where they belong.
     #[inline(always)]
-    fn put(&self, flow: Flow, parsed: &mut Parsed<'_>) {
+    fn put(&self, found: Found, parsed: Parsed<'_>) {
         let Ip { link, from, to, l4, end, .. } = *self;
         *parsed.meta = PacketMeta {
-            src: flow.src,
-            dst: flow.dst,
+            flow: found.flow,
             from,
             to,
-            tcp: flow.tcp,
             ip_len: self.len,
-            kind: flow.kind,
-            protocol: flow.protocol,
             ttl: self.ttl,
             dont_fragment: self.dont_fragment,
-            icmp_type: flow.icmp_type,
+            icmp_type: found.icmp_type,
             link_to: link.to,
         };
-        let (quoted_l3, quoted_l4) = match flow.quoted_header_len {
+        let (quoted_l3, quoted_l4) = match found.quoted_header_len {
             0 => (0, 0),
             len => (l4 + ICMP_HEADER_LEN, l4 + ICMP_HEADER_LEN + len),
         };
@@ -209,25 +248,23 @@ impl Ip {
 
 /// What is known from the transport header.
 #[derive(Clone, Copy)]
-struct Flow {
-    src: Endpoint,
-    dst: Endpoint,
-    tcp: TcpMeta,
-    kind: Kind,
-    protocol: Protocol,
+struct Found {
+    flow: FlowMeta,
     icmp_type: u8,
     /// The length of the IP header that an ICMP error quotes, 0 in other packets.
     quoted_header_len: u16,
 }
 
-/// The fixed part of an IP header, the length of the whole header, which is right in itself, and
-/// what follows it:
-/// RFC 1812, 5.2.2, except that the version and the length go first, as the checksum needs them.
-#[inline]
-fn parse_ip_header<'a>(
-    packet: Layer<'a>,
-) -> Result<(&'a [u8; IP_HEADER_MIN], usize, Layer<'a>), DropReason> {
-    let (header, behind) = packet.split(DropReason::FrameTooShort)?;
+impl From<FlowMeta> for Found {
+    #[inline(always)]
+    fn from(flow: FlowMeta) -> Found {
+        Found { flow, icmp_type: 0, quoted_header_len: 0 }
+    }
+}
+
+/// The length of an IP header, which is right in itself: RFC 1812, 5.2.2, except that the version
+/// and the length go first, as the checksum needs them.
+fn ip_header_len(packet: Layer<'_>, header: &[u8; IP_HEADER_MIN]) -> Result<usize, DropReason> {
     if header[0] >> 4 != 4 {
         return Err(DropReason::IpVersionBad);
     }
@@ -235,13 +272,9 @@ fn parse_ip_header<'a>(
     if header_len < IP_HEADER_MIN || header_len > packet.len {
         return Err(DropReason::IpHeaderLenBad);
     }
-    let sum = Sum::default().add_bytes(header);
-    if header_len == IP_HEADER_MIN {
-        check_sum(sum, DropReason::IpChecksumBad)?;
-        return Ok((header, header_len, behind));
-    }
-    check_ip_options(behind.prefix(header_len - IP_HEADER_MIN)?, sum)?;
-    Ok((header, header_len, packet.behind(header_len)))
+    let options = packet.behind(IP_HEADER_MIN).prefix(header_len - IP_HEADER_MIN)?;
+    check_ip_options(options, Sum::default().add_bytes(header))?;
+    Ok(header_len)
 }
 
 #[inline]
@@ -266,28 +299,21 @@ fn check_ip_options(options: &[u8], sum: Sum) -> Result<(), DropReason> {
 }
 
 /// RFC 768. The length may leave bytes of the packet unused, but not ask for more.
-#[inline]
-fn parse_udp(datagram: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Flow, DropReason> {
+#[inline(always)]
+fn parse_udp(datagram: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Found, DropReason> {
     let header: &[u8; 8] = datagram.header(DropReason::UdpLenBad)?;
     let (src, dst) = port_endpoints(header, from, to)?;
     let len = usize::from(u16_at(header, 4));
     if len < header.len() || len > datagram.len {
         return Err(DropReason::UdpLenBad);
     }
-    Ok(Flow {
-        src,
-        dst,
-        tcp: TcpMeta::default(),
-        kind: Kind::Udp,
-        protocol: Protocol::Udp,
-        icmp_type: 0,
-        quoted_header_len: 0,
-    })
+    let (tcp, kind, protocol) = (TcpMeta::default(), Kind::Udp, Protocol::Udp);
+    Ok(FlowMeta { tcp, src, dst, kind, protocol }.into())
 }
 
 /// RFC 9293, 3.1. Options are read in a SYN only, the one place for a window scale.
-#[inline]
-fn parse_tcp(segment: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Flow, DropReason> {
+#[inline(always)]
+fn parse_tcp(segment: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Found, DropReason> {
     const HEADER_MIN: usize = 20;
     let header: &[u8; HEADER_MIN] = segment.header(DropReason::TcpHeaderBad)?;
     let (src, dst) = port_endpoints(header, from, to)?;
@@ -310,7 +336,7 @@ fn parse_tcp(segment: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Flow, D
         window_scale: if syn { window_scale(options)? } else { TcpMeta::NO_SCALE },
     };
     let (kind, protocol) = (Kind::Tcp, Protocol::Tcp);
-    Ok(Flow { src, dst, tcp, kind, protocol, icmp_type: 0, quoted_header_len: 0 })
+    Ok(FlowMeta { tcp, src, dst, kind, protocol }.into())
 }
 
 /// The shift count of a window scale option; one above 14 counts as 14 (RFC 7323, 2.3).
@@ -344,12 +370,7 @@ fn port_endpoints(
 /// RFC 792. Types that are neither queries nor errors about a flow, redirect (5) and source
 /// quench (4) among them, are refused (RFC 5508, REQ-10 and REQ-11).
 #[inline(never)]
-fn parse_icmp(
-    bytes: &[u8],
-    len: usize,
-    from: Ipv4Addr,
-    to: Ipv4Addr,
-) -> Result<Flow, DropReason> {
+fn parse_icmp(bytes: &[u8], len: usize, from: Ipv4Addr, to: Ipv4Addr) -> Result<Found, DropReason> {
     let message = Layer { bytes, len };
     let header: &[u8; 8] = message.header(DropReason::IcmpHeaderBad)?;
     let icmp_type = header[0];
@@ -362,7 +383,8 @@ fn parse_icmp(
     }
     let (src, dst) = query_endpoints(kind, header, from, to);
     let (tcp, protocol) = (TcpMeta::default(), Protocol::Icmp);
-    Ok(Flow { src, dst, tcp, kind, protocol, icmp_type, quoted_header_len: 0 })
+    let flow = FlowMeta { tcp, src, dst, kind, protocol };
+    Ok(Found { flow, icmp_type, quoted_header_len: 0 })
 }
 
 pub(crate) const ICMP_HEADER_LEN: u16 = 8;
@@ -397,13 +419,13 @@ fn query_endpoints(
 /// short behind 8 bytes of transport header (RFC 792), and extensions may follow (RFC 4884).
 /// Its transport checksum is not looked at (REQ-3 c).
 #[cold]
-fn parse_icmp_error(message: Layer<'_>, icmp_type: u8) -> Result<Flow, DropReason> {
+fn parse_icmp_error(message: Layer<'_>, icmp_type: u8) -> Result<Found, DropReason> {
     const FRAGMENT_OFFSET: u16 = 0x1fff;
     let bytes = message.prefix(message.len)?;
     check_sum(Sum::default().add_bytes(bytes), DropReason::IcmpChecksumBad)?;
     let quote = message.behind(usize::from(ICMP_HEADER_LEN));
-    let (header, header_len, _) =
-        parse_ip_header(quote).map_err(|_| DropReason::QuotedHeaderBad)?;
+    let header = quote.header(DropReason::QuotedHeaderBad)?;
+    let header_len = ip_header_len(quote, header).map_err(|_| DropReason::QuotedHeaderBad)?;
     if u16_at(header, 6) & FRAGMENT_OFFSET != 0 {
         return Err(DropReason::QuotedHeaderBad);
     }
@@ -422,15 +444,9 @@ fn parse_icmp_error(message: Layer<'_>, icmp_type: u8) -> Result<Flow, DropReaso
         }
         _ => return Err(DropReason::QuotedProtocolUnsupported),
     };
-    Ok(Flow {
-        src: quoted_dst,
-        dst: quoted_src,
-        tcp: TcpMeta::default(),
-        kind: Kind::IcmpError,
-        protocol,
-        icmp_type,
-        quoted_header_len: header_len as u16,
-    })
+    let (tcp, kind) = (TcpMeta::default(), Kind::IcmpError);
+    let flow = FlowMeta { tcp, src: quoted_dst, dst: quoted_src, kind, protocol };
+    Ok(Found { flow, icmp_type, quoted_header_len: header_len as u16 })
 }
 
 /// A protocol layer's bytes: those in the first segment, and how many there are in all.

@@ -66,21 +66,31 @@ fn translate(
     source: Option<&Translation>,
     destination: Option<&Translation>,
 ) {
+    let has_ports = matches!(meta.kind, Kind::Udp | Kind::Tcp);
     let header_len = usize::from(layout.l4 - layout.l3);
-    if !matches!(meta.kind, Kind::Udp | Kind::Tcp) {
-        return translate_icmp(packet, layout, meta, source, destination);
+    // Two calls, so that what is not to be rewritten costs no questions.
+    match (source, destination) {
+        (Some(source), None) if has_ports => {
+            translate_flow(packet, header_len, meta.kind, &Ends::of(Some(source), None));
+        }
+        (None, Some(destination)) if has_ports => {
+            translate_flow(packet, header_len, meta.kind, &Ends::of(None, Some(destination)));
+        }
+        _ => translate_unusual(packet, layout, meta, source, destination),
     }
-    let ends = Ends::of(source, destination);
-    let (ip, transport) = packet.split_at_mut(header_len);
-    if source.is_some() || destination.is_some() {
-        rewrite_transport(transport, meta.kind, &ends);
-    }
-    rewrite_header(ip, &ends, ends.addr_gain);
 }
 
-/// [`translate`] for ICMP, and for ARP, which is left alone.
+#[inline(always)]
+fn translate_flow(packet: &mut [u8], header_len: usize, kind: Kind, ends: &Ends) {
+    let (ip, transport) = packet.split_at_mut(header_len);
+    rewrite_transport(transport, kind, ends);
+    rewrite_header(ip, ends, ends.addr_gain);
+}
+
+/// [`translate`] for hairpins, for what passes untranslated, for ICMP, and for ARP, which is left
+/// alone.
 #[inline(never)]
-fn translate_icmp(
+fn translate_unusual(
     packet: &mut [u8],
     layout: &Layout,
     meta: &PacketMeta,

@@ -1,10 +1,11 @@
 //! What the translator remembers: one cache line for each mapping, session or permit.
 
-use krono_core::packet::{Endpoint, Protocol};
+use krono_core::packet::{Endpoint, Protocol, TcpMeta};
 use krono_core::program::Translation;
 use krono_core::time::Ticks;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::record::Record;
 use crate::tcp::Connection;
 
 /// What an [`Entry`] is.
@@ -82,6 +83,12 @@ impl Flags {
         self.0 & other.0 != 0
     }
 
+    /// A session in which the inside has sent before, and not to another subscriber.
+    #[inline]
+    pub(crate) const fn is_usual(self) -> bool {
+        self.0 & (Flags::SENT.0 | Flags::HAIRPIN.0) == Flags::SENT.0
+    }
+
     pub(crate) fn insert(&mut self, other: Flags) {
         self.0 |= other.0;
     }
@@ -156,6 +163,27 @@ impl Entry {
     #[inline]
     pub(crate) fn talks_to(&self, remote: Endpoint) -> bool {
         self.flags.has(Flags::SESSION) && self.remote() == remote
+    }
+
+    /// Whether this packet to or from `remote` belongs to the session in this record and changes
+    /// nothing in it but its time and a connection's numbers.
+    #[inline(always)]
+    pub(crate) fn goes_on_with(&self, remote: Endpoint, record: &Record) -> bool {
+        self.talks_to(remote)
+            && !self.is_over(record.now)
+            && (record.protocol != Protocol::Tcp || self.connection.is_steady(&record.tcp))
+    }
+
+    /// Notes such a packet from inside in a mapping's own session.
+    #[inline(always)]
+    pub(crate) fn refresh(&mut self, deadline: Ticks, segment: &TcpMeta) {
+        if self.protocol == Protocol::Tcp as u8 {
+            self.connection.note_steady(segment);
+        }
+        self.deadline = deadline;
+        if deadline.reached(self.asked_until) {
+            self.asked_until = deadline;
+        }
     }
 
     /// Whether the session in this record is over.

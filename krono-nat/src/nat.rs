@@ -116,16 +116,36 @@ impl Program for Nat<'_> {
 
 impl Nat<'_> {
     /// A packet from a subscriber.
-    #[inline]
+    #[inline(always)]
     fn pass_out(
         &mut self,
         record: &Record,
         probe: &Probe,
         events: &mut impl Events<Event>,
     ) -> Verdict {
-        let session = match self.hinted(record, probe) {
+        if let Some(index) = probe.entry
+            && let Some(entry) = self.entries.get_mut(index as usize)
+            && entry.maps(record.protocol, record.src)
+            && entry.goes_on_with(record.dst, record)
+            && entry.flags.is_usual()
+        {
+            let deadline = record.now.after(steady_timeout(&self.policy, record.protocol));
+            if deadline.reached(entry.deadline) {
+                entry.refresh(deadline, &record.tcp);
+                let (to, source) = (Side::Outside, Slot(index));
+                return Verdict::Forward { to, source, destination: Slot::NONE };
+            }
+        }
+        self.pass_out_in_full(record, events)
+    }
+
+    /// A packet from a subscriber that opens or ends something, or whose session is not the first
+    /// one of its mapping.
+    #[inline(never)]
+    fn pass_out_in_full(&mut self, record: &Record, events: &mut impl Events<Event>) -> Verdict {
+        let session = match self.session_from_inside(record) {
             Some(session) => session,
-            None => match self.find_or_open_from_inside(record, events) {
+            None => match self.open_from_inside(record, events) {
                 Ok(session) => session,
                 Err(refusal) => return refusal,
             },
@@ -139,28 +159,6 @@ impl Nat<'_> {
         Verdict::Forward { to: Side::Outside, source, destination: Slot::NONE }
     }
 
-    /// The session that the hint leads to, if it is the one: the first one of its mapping, which
-    /// for most is the only one.
-    #[inline(always)]
-    fn hinted(&self, record: &Record, probe: &Probe) -> Option<u32> {
-        let index = probe.entry?;
-        let entry = &self.entries[index as usize];
-        let is_it = entry.maps(record.protocol, record.src) && entry.talks_to(record.dst);
-        (is_it && !entry.is_over(record.now)).then_some(index)
-    }
-
-    #[inline(never)]
-    fn find_or_open_from_inside(
-        &mut self,
-        record: &Record,
-        events: &mut impl Events<Event>,
-    ) -> Decision<u32> {
-        match self.session_from_inside(record) {
-            Some(session) => Ok(session),
-            None => self.open_from_inside(record, events),
-        }
-    }
-
     /// A subscriber's answer to a query: only untranslated ones reach it. (That a mapping may have
     /// the identifier 0, as the sender of an answer seems to have, must not confuse anybody.)
     #[cold]
@@ -172,17 +170,30 @@ impl Nat<'_> {
     }
 
     /// A packet from the Internet.
-    #[inline]
+    #[inline(always)]
     fn pass_in(
         &mut self,
         record: &Record,
         probe: &Probe,
         events: &mut impl Events<Event>,
     ) -> Verdict {
-        // Which place in the array is the port's does not change, so that is no mere hint.
-        let place = probe.port.or_else(|| self.ports.slot(record.protocol, record.dst));
-        let found = place.map_or(Lookup::NotPool, |slot| self.ports.at(slot));
-        let received = match found {
+        // Which place in the array is the port's never changes: that much is more than a hint.
+        if let Some(place) = probe.port
+            && let Lookup::Owned(mapping) = self.ports.at(place)
+            && self.entries[mapping as usize].goes_on_with(record.src, record)
+            && record.kind != Kind::IcmpRequest
+        {
+            let (to, destination) = (Side::Inside, Slot(mapping));
+            return Verdict::Forward { to, source: Slot::NONE, destination };
+        }
+        self.pass_in_in_full(record, events)
+    }
+
+    /// A packet from the Internet that opens or ends something, or is not wanted, or whose session
+    /// is not the first one of its mapping.
+    #[inline(never)]
+    fn pass_in_in_full(&mut self, record: &Record, events: &mut impl Events<Event>) -> Verdict {
+        let received = match self.ports.lookup(record.protocol, record.dst) {
             // A query's identifier belongs to its sender, so nobody inside is meant.
             Lookup::Free | Lookup::Held | Lookup::Owned(_) if record.kind == Kind::IcmpRequest => {
                 return Verdict::Drop(DropReason::IcmpQueryUnsolicited);
@@ -311,7 +322,6 @@ impl Nat<'_> {
     }
 
     /// The live session of a mapping with `remote`.
-    #[inline(always)]
     pub(crate) fn session_of(&self, mapping: u32, remote: Endpoint, now: Ticks) -> Option<u32> {
         let entry = &self.entries[mapping as usize];
         if entry.talks_to(remote) {
@@ -369,7 +379,6 @@ impl Nat<'_> {
     }
 
     /// A packet from inside keeps its session alive (RFC 4787, REQ-6).
-    #[inline(always)]
     fn note_sent(&mut self, session: u32, record: &Record, events: &mut impl Events<Event>) {
         match self.follow(session, Side::Inside, record, events) {
             Timer::Restart => self.prolong(session, record.now),
@@ -412,7 +421,6 @@ impl Nat<'_> {
     }
 
     /// Lets the time of a session begin anew, and its mapping's with it.
-    #[inline(always)]
     fn prolong(&mut self, session: u32, now: Ticks) {
         let entry = &mut self.entries[session as usize];
         let deadline = now.after(timeout(&self.policy, entry));
@@ -450,8 +458,17 @@ impl Nat<'_> {
     }
 }
 
+/// How long a session lives without a packet from inside while nothing happens in it.
+#[inline(always)]
+fn steady_timeout(policy: &Policy, protocol: Protocol) -> Span {
+    match protocol {
+        Protocol::Udp => policy.timeouts.udp,
+        Protocol::Tcp => policy.timeouts.tcp_established,
+        Protocol::Icmp => policy.timeouts.icmp,
+    }
+}
+
 /// How long a session lives without a packet from inside.
-#[inline]
 pub(crate) fn timeout(policy: &Policy, entry: &Entry) -> Span {
     let timeouts = &policy.timeouts;
     match entry.protocol() {

@@ -1,6 +1,8 @@
 //! The few bytes of a packet that a translator's state depends on.
 
-use krono_core::packet::{Endpoint, Kind, PacketMeta, Protocol, Side, TcpMeta};
+use std::ops::Deref;
+
+use krono_core::packet::{Endpoint, FlowMeta, Kind, PacketMeta, Side};
 use krono_core::time::Ticks;
 
 /// A packet as the translator steps on it: 40 bytes.
@@ -8,16 +10,8 @@ use krono_core::time::Ticks;
 pub struct Record {
     /// When it arrived.
     pub now: Ticks,
-    /// TCP control bits, numbers and window.
-    pub tcp: TcpMeta,
-    /// The flow's end on the side the packet comes from.
-    pub src: Endpoint,
-    /// The flow's other end.
-    pub dst: Endpoint,
-    /// What the packet is.
-    pub kind: Kind,
-    /// The flow's transport.
-    pub protocol: Protocol,
+    /// The flow, and what the packet's transport says.
+    pub flow: FlowMeta,
     /// Where the packet arrived.
     pub side: Side,
     /// Whether an ICMP error goes to the sender of the packet that it quotes, as it must; true
@@ -33,11 +27,7 @@ impl Record {
     pub fn new(meta: &PacketMeta, side: Side, now: Ticks) -> Self {
         Record {
             now,
-            tcp: meta.tcp,
-            src: meta.src,
-            dst: meta.dst,
-            kind: meta.kind,
-            protocol: meta.protocol,
+            flow: meta.flow,
             side,
             to_quoted_sender: meta.kind != Kind::IcmpError || meta.to == meta.dst.addr,
         }
@@ -50,5 +40,14 @@ impl Record {
             Side::Inside => self.src,
             Side::Outside => self.dst,
         }
+    }
+}
+
+impl Deref for Record {
+    type Target = FlowMeta;
+
+    #[inline]
+    fn deref(&self) -> &FlowMeta {
+        &self.flow
     }
 }

@@ -154,6 +154,20 @@ impl Connection {
         }
     }
 
+    /// Whether a segment is one of those that a connection mostly consists of: it changes nothing
+    /// but the numbers, which [`Connection::note_steady`] then learns.
+    #[inline(always)]
+    pub(crate) fn is_steady(&self, segment: &TcpMeta) -> bool {
+        const TURNS: TcpFlags = TcpFlags::SYN.with(TcpFlags::FIN).with(TcpFlags::RST);
+        self.state == State::Established as u8 && !segment.flags.has(TURNS)
+    }
+
+    /// [`Connection::advance`] for a steady segment from inside, whose time begins anew.
+    #[inline(always)]
+    pub(crate) fn note_steady(&mut self, segment: &TcpMeta) {
+        self.learn(segment);
+    }
+
     fn reopen(&mut self, from: Side, syn: &TcpMeta) {
         *self = Connection { state: State::opening(from) as u8, ..Connection::default() };
         self.note_syn(from, syn);
@@ -243,6 +257,7 @@ impl Connection {
     }
 
     /// Learns from a segment of the inside.
+    #[inline(always)]
     fn learn(&mut self, segment: &TcpMeta) {
         let end = end_of(segment);
         if is_ahead(end, self.sent) {

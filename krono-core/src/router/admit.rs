@@ -55,10 +55,8 @@ impl Router {
     #[inline]
     fn is_ordinary(&self, from: Ipv4Addr, to: Ipv4Addr) -> bool {
         let [inside, outside] = &self.interfaces;
-        let is_near = |addr| inside.is_on_link(addr) | outside.is_on_link(addr);
-        from != to
-            && is_common(from) & is_common(to)
-            && !(is_near(from) | is_near(to))
+        let is_near = |addr| inside.is_on_link(addr) || outside.is_on_link(addr);
+        from != to && is_common(from) && is_common(to) && !is_near(from) && !is_near(to)
     }
 
     /// What is to be said of the two addresses of a packet, the sender's origin aside. True: it is

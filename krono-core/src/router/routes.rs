@@ -7,18 +7,20 @@ use ipnet::Ipv4Net;
 /// A fixed map from IPv4 prefixes to values, asked for the longest prefix that holds an address.
 ///
 /// Prefixes nest, but what they say of the whole address space does not: it is a row of ranges,
-/// each with the value of the longest prefix there, or none. A lookup is a binary search over
-/// where ranges begin. It is narrowed to the ranges that meet the address's /12, which is mostly
-/// one, so that mostly nothing remains to be searched.
+/// each with the value of the longest prefix there, or none. A table by /12 says which range holds
+/// an address, or that several meet there: then a binary search over where they begin finds it.
 #[derive(Debug)]
 pub(super) struct Prefixes<T> {
     /// Where each range begins; the first one at 0.
     starts: Vec<u32>,
     /// What holds from each start to the next.
     values: Vec<Option<T>>,
-    /// For each /12, and for the end of all addresses: the range that holds its first address.
-    slices: Box<[u32; SLICES + 1]>,
+    /// For each /12: the range that holds it, or [`SEVERAL`] with the one that its first address is
+    /// in.
+    slices: Box<[u32; SLICES]>,
 }
+
+const SEVERAL: u32 = 1 << 31;
 
 /// How many bits of an address name its slice of the address space.
 const SLICE_BITS: u32 = 12;
@@ -31,7 +33,7 @@ impl<T: Copy> Prefixes<T> {
             entries.into_iter().map(|(prefix, value)| (prefix.trunc(), value)).collect();
         entries.sort_by_key(|(prefix, _)| (prefix.network(), prefix.prefix_len()));
         entries.dedup_by_key(|(prefix, _)| *prefix);
-        let slices = Box::new([0; SLICES + 1]);
+        let slices = Box::new([0; SLICES]);
         let mut map = Prefixes { starts: vec![0], values: vec![None], slices };
         // Prefixes that hold the present address, the longest one last.
         let mut open: Vec<(Ipv4Net, T)> = Vec::new();
@@ -52,9 +54,11 @@ impl<T: Copy> Prefixes<T> {
     fn slice(&mut self) {
         let starts = &self.starts;
         let range_of = |addr| starts.partition_point(|start| *start <= addr) as u32 - 1;
-        for (index, first) in self.slices.iter_mut().enumerate() {
-            let addr = (index as u32).checked_shl(u32::BITS - SLICE_BITS);
-            *first = addr.filter(|_| index < SLICES).map_or(starts.len() as u32 - 1, range_of);
+        for (index, slice) in self.slices.iter_mut().enumerate() {
+            let first = (index as u32) << (u32::BITS - SLICE_BITS);
+            let range = range_of(first);
+            let is_one = range == range_of(first | u32::MAX >> SLICE_BITS);
+            *slice = if is_one { range } else { SEVERAL | range };
         }
     }
 
@@ -79,10 +83,18 @@ impl<T: Copy> Prefixes<T> {
     #[inline]
     pub(super) fn lookup(&self, addr: Ipv4Addr) -> Option<T> {
         let addr = addr.to_bits();
-        let slice = (addr >> (u32::BITS - SLICE_BITS)) as usize;
-        let (first, last) = (self.slices[slice] as usize, self.slices[slice + 1] as usize);
-        let later = &self.starts[first + 1..=last];
-        self.values[first + later.partition_point(|start| *start <= addr)]
+        let range = self.slices[(addr >> (u32::BITS - SLICE_BITS)) as usize];
+        if range & SEVERAL != 0 {
+            return self.search(range & !SEVERAL, addr);
+        }
+        self.values[range as usize]
+    }
+
+    /// The value at `addr`, which is in the range `from` or one behind it.
+    #[inline(never)]
+    fn search(&self, from: u32, addr: u32) -> Option<T> {
+        let later = &self.starts[from as usize + 1..];
+        self.values[from as usize + later.partition_point(|start| *start <= addr)]
     }
 
     /// Whether any prefix holds `addr`.

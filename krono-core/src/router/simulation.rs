@@ -9,6 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::tests::{addr, mac, side};
 use super::*;
+use crate::packet::FlowMeta;
 
 /// Ticks after which 1 s, 5 s, 30 s and 20 min have certainly passed.
 const SECOND: u64 = 11;
@@ -181,7 +182,8 @@ impl World {
         let Some(mac) = self.hosts.get(&station).copied() else { return };
         let (time, now) = (self.time, self.now());
         let to = if to_us { self.router.address(station.0) } else { station.1 };
-        let meta = PacketMeta { kind, from: station.1, to, ..PacketMeta::default() };
+        let flow = FlowMeta { kind, ..FlowMeta::default() };
+        let meta = PacketMeta { flow, from: station.1, to, ..PacketMeta::default() };
         let released = self.router.on_arp(station.0, &meta, mac, now).released;
 
         let learned = Known::Confirmed { mac, at: time, used: time };

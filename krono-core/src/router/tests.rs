@@ -1,7 +1,7 @@
 //! What the router decides, case by case.
 
 use super::*;
-use crate::packet::Layout;
+use crate::packet::{FlowMeta, Layout};
 use crate::program::IcmpError;
 
 pub(super) fn addr(text: &str) -> Ipv4Addr {
@@ -178,7 +178,8 @@ fn frames_are_for_this_mac_and_vlan() {
         let mut config = config();
         config.inside.vlan = own;
         let router = Router::new(&config);
-        let meta = PacketMeta { link_to, kind, ..packet(0, "10.0.0.5", "203.0.113.1") };
+        let flow = FlowMeta { kind, ..FlowMeta::default() };
+        let meta = PacketMeta { link_to, flow, ..packet(0, "10.0.0.5", "203.0.113.1") };
         let layout = Layout { vlan, ..Layout::default() };
         let admitted = router.admit(Side::Inside, &meta, &layout);
         assert_eq!(admitted, expected.map_err(Refusal::from), "{case:?}");
@@ -186,7 +187,8 @@ fn frames_are_for_this_mac_and_vlan() {
 }
 
 fn arp(router: &mut Router, kind: Kind, from: &str, to: &str, sender: Mac) -> ArpFate {
-    let meta = PacketMeta { kind, ..packet(0x22, from, to) };
+    let flow = FlowMeta { kind, ..FlowMeta::default() };
+    let meta = PacketMeta { flow, ..packet(0x22, from, to) };
     router.on_arp(Side::Outside, &meta, sender, NOW).fate
 }
 

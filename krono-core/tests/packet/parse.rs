@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use etherparse::checksum::Sum16BitWords;
 use krono_core::drop::DropReason::{self, *};
-use krono_core::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, TcpMeta};
+use krono_core::packet::{Endpoint, FlowMeta, Kind, Layout, Mac, PacketMeta, TcpMeta};
 use krono_core::parse::parse;
 
 use crate::build::*;
@@ -299,7 +299,7 @@ fn an_arp_packet_is_its_addresses() {
     let bytes = arp(1);
     let (meta, layout) = parse(&bytes, 60).unwrap();
     let expected = PacketMeta {
-        kind: Kind::ArpRequest,
+        flow: FlowMeta { kind: Kind::ArpRequest, ..FlowMeta::default() },
         from: A.0.into(),
         to: B.0.into(),
         link_to: Mac::BROADCAST,

@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use krono_core::carve;
 use krono_core::drop::DropReason;
-use krono_core::packet::{Endpoint, Kind, PacketMeta, Protocol, Side, TcpFlags, TcpMeta};
+use krono_core::packet::{Endpoint, FlowMeta, Kind, PacketMeta, Protocol, Side, TcpFlags, TcpMeta};
 use krono_core::program::{IcmpError, Program, Slot, Verdict};
 use krono_core::time::{TICKS_PER_SECOND, Ticks};
 use krono_nat::config::{Config, Filtering, Firewall, Policy, Timeouts};
@@ -141,7 +141,9 @@ pub fn udp(src: Endpoint, dst: Endpoint) -> PacketMeta {
 }
 
 pub fn tcp_packet(src: Endpoint, dst: Endpoint, tcp: TcpMeta) -> PacketMeta {
-    PacketMeta { tcp, ..packet(Kind::Tcp, Protocol::Tcp, src, dst) }
+    let mut meta = packet(Kind::Tcp, Protocol::Tcp, src, dst);
+    meta.tcp = tcp;
+    meta
 }
 
 pub fn ping(src: &str, identifier: u16, dst: &str) -> PacketMeta {
@@ -159,7 +161,8 @@ pub fn error(from: &str, protocol: Protocol, src: Endpoint, dst: Endpoint) -> Pa
 }
 
 fn packet(kind: Kind, protocol: Protocol, src: Endpoint, dst: Endpoint) -> PacketMeta {
-    PacketMeta { kind, protocol, src, dst, from: src.addr, to: dst.addr, ..PacketMeta::default() }
+    let flow = FlowMeta { kind, protocol, src, dst, ..FlowMeta::default() };
+    PacketMeta { flow, from: src.addr, to: dst.addr, ..PacketMeta::default() }
 }
 
 pub fn addr(text: &str) -> Ipv4Addr {

@@ -179,7 +179,9 @@ fn query(random: &mut Random, side: Side, src: Endpoint, dst: Endpoint) -> Packe
         false => (Endpoint::new(src.addr, 0), dst),
     };
     let kind = if asks { Kind::IcmpRequest } else { Kind::IcmpReply };
-    PacketMeta { kind, protocol: Protocol::Icmp, ..common::udp(src, dst) }
+    let mut query = common::udp(src, dst);
+    (query.kind, query.protocol) = (kind, Protocol::Icmp);
+    query
 }
 
 /// An error about a packet that went from `dst` to `src`, from anybody, mostly to its sender.

@@ -125,24 +125,30 @@ impl<'m> Flows<'m> {
     /// Calls `each` with the values of `keys`, one by one.
     #[inline]
     fn look_up(&self, keys: &Batch, mut each: impl FnMut(Option<u64>)) {
-        let hashes = keys.map(|key| self.secret.hash(key.0, key.1));
-        let mut probes = hashes.map(|hash| self.table.probe(hash));
+        let mut probes = [Probe::default(); BATCH];
+        for (probe, key) in probes.iter_mut().zip(keys) {
+            *probe = self.table.probe(self.hash(key));
+        }
         for probe in &mut probes {
             if let Some(index) = self.table.touch(probe) {
                 prefetch(&self.records, index as usize);
             }
         }
-        for at in 0..BATCH {
-            each(self.value(&keys[at], hashes[at], probes[at]));
+        for (probe, key) in probes.iter().zip(keys) {
+            each(self.value(key, probe));
         }
     }
 
     #[inline]
-    fn value(&self, key: &Key, hash: u64, probe: Probe) -> Option<u64> {
+    fn value(&self, key: &Key, probe: &Probe) -> Option<u64> {
         let is_of = |index: u32| self.records[index as usize].key == *key;
-        let hint = probe.candidate().filter(|&index| is_of(index));
-        let index = hint.or_else(|| self.table.find(hash, is_of))?;
+        let index = self.table.find_probed(probe, self.hash(key), is_of)?;
         Some(self.records[index as usize].value)
+    }
+
+    #[inline]
+    fn hash(&self, key: &Key) -> u64 {
+        self.secret.hash(key.0, key.1)
     }
 }
 

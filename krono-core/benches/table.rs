@@ -55,7 +55,7 @@ impl Flows<'_> {
     }
 
     fn is_found(&self, key: &Key, probe: &Probe) -> bool {
-        self.table.find_probed(probe, self.hash(key), |index| self.is_of(index, key)).is_some()
+        self.table.find_probed(probe, || self.hash(key), |index| self.is_of(index, key)).is_some()
     }
 
     fn hash(&self, [a, b]: &Key) -> u64 {

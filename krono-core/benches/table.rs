@@ -42,19 +42,24 @@ impl Flows<'_> {
 
     /// How many of `keys` are there.
     fn count_found(&self, keys: &[Key; BATCH]) -> usize {
-        let hashes = keys.map(|[a, b]| self.secret.hash(a, b));
-        let mut probes = hashes.map(|hash| self.table.probe(hash));
+        let mut probes = [Probe::default(); BATCH];
+        for (probe, key) in probes.iter_mut().zip(keys) {
+            *probe = self.table.probe(self.hash(key));
+        }
         for probe in &mut probes {
             if let Some(index) = self.table.touch(probe) {
                 prefetch(self.records, index as usize);
             }
         }
-        (0..BATCH).filter(|&at| self.is_found(&keys[at], hashes[at], probes[at])).count()
+        probes.iter().zip(keys).filter(|(probe, key)| self.is_found(key, probe)).count()
     }
 
-    fn is_found(&self, key: &Key, hash: u64, probe: Probe) -> bool {
-        probe.candidate().is_some_and(|index| self.is_of(index, key))
-            || self.table.find(hash, |index| self.is_of(index, key)).is_some()
+    fn is_found(&self, key: &Key, probe: &Probe) -> bool {
+        self.table.find_probed(probe, || self.hash(key), |index| self.is_of(index, key)).is_some()
+    }
+
+    fn hash(&self, [a, b]: &Key) -> u64 {
+        self.secret.hash(*a, *b)
     }
 }
 

@@ -38,8 +38,8 @@ pub struct Bucket {
     displaced: u32,
     /// One bit per slot: it holds an entry.
     busy: u8,
-    /// One bit per slot: this is the secondary bucket of the entry in it.
-    secondary: u8,
+    /// One bit per slot: it holds an entry, and this is the entry's primary bucket.
+    home: u8,
     unused: [u8; 2],
 }
 
@@ -53,20 +53,26 @@ impl Bucket {
         filter: 0,
         displaced: 0,
         busy: 0,
-        secondary: 0,
+        home: 0,
         unused: [0; 2],
     };
 
     /// The slots of entries with this tag that are in their primary bucket here.
     #[inline]
     fn at_home(&self, tag: u16) -> u8 {
-        matching(&self.tags, tag) & self.busy & !self.secondary
+        matching(&self.tags, tag) & self.home
     }
 
     /// The slots of entries with this tag that are displaced to here.
     #[inline]
     fn guests(&self, tag: u16) -> u8 {
-        matching(&self.tags, tag) & self.busy & self.secondary
+        matching(&self.tags, tag) & self.busy & !self.home
+    }
+
+    /// The record in the first of these slots, if there are any.
+    #[inline]
+    fn any(&self, slots: u8) -> Option<u32> {
+        (slots != 0).then(|| self.records[slots.trailing_zeros() as usize % SLOTS])
     }
 
     /// The first of these slots whose record `eq` takes for the right one.
@@ -87,21 +93,22 @@ impl Bucket {
         (self.busy != u8::MAX).then(|| self.busy.trailing_ones() as usize)
     }
 
-    fn put(&mut self, slot: usize, tag: u16, record: u32, is_secondary: bool) {
+    fn put(&mut self, slot: usize, tag: u16, record: u32, is_home: bool) {
         self.tags[slot] = tag;
         self.records[slot] = record;
         self.busy |= 1 << slot;
-        self.secondary |= u8::from(is_secondary) << slot;
+        self.home |= u8::from(is_home) << slot;
     }
 
     fn vacate(&mut self, slot: usize) {
         self.busy &= !(1 << slot);
-        self.secondary &= !(1 << slot);
+        self.home &= !(1 << slot);
     }
 
     #[inline]
     fn may_have_displaced(&self, tag: u16) -> bool {
-        self.filter & filter_bits(tag) == filter_bits(tag)
+        // Bit by bit, as the first one mostly decides, and a CPU tests a bit in one go.
+        self.filter >> (tag & 63) & 1 != 0 && self.filter >> (tag >> 6 & 63) & 1 != 0
     }
 
     fn add_displaced(&mut self, tag: u16) {
@@ -165,15 +172,24 @@ pub struct TableFull;
 /// What is known of a key's place before it is needed. A hint: the table may have changed since.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Probe {
-    hash: u64,
-    candidate: Option<u32>,
+    /// Where to look, and for what.
+    primary: u32,
+    tag: u16,
+    /// Whether there is a candidate: `record`.
+    found: bool,
+    /// Without it there is a hole, and an array of probes is not made empty by plain zeroing.
+    unused: u8,
+    record: u32,
+    /// [`FlowTable::inserts`] when the key was seen to be absent, or 0.
+    absent_at: u32,
 }
 
 impl Probe {
     /// The record that was found by tag, which is most likely the key's if it has one.
     #[inline]
     pub const fn candidate(&self) -> Option<u32> {
-        self.candidate
+        // Not by `then_some`, which is not const.
+        if self.found { Some(self.record) } else { None }
     }
 }
 
@@ -181,6 +197,8 @@ impl Probe {
 pub struct FlowTable<'m> {
     buckets: &'m mut [Bucket],
     len: usize,
+    /// Counts what was entered, wraps, and is never 0. As long as it stays, who is absent stays so.
+    inserts: u32,
 }
 
 /// So many buckets are looked at, at most, to make room for one entry.
@@ -216,7 +234,7 @@ impl<'m> FlowTable<'m> {
     pub fn new(buckets: &'m mut [Bucket]) -> Self {
         let usable = buckets.len() & !1;
         assert!(usable >= 2 && u32::try_from(usable).is_ok(), "a table of {usable} buckets");
-        FlowTable { buckets: &mut buckets[..usable], len: 0 }
+        FlowTable { buckets: &mut buckets[..usable], len: 0, inserts: 1 }
     }
 
     /// Entries in the table.
@@ -240,16 +258,54 @@ impl<'m> FlowTable<'m> {
     /// Prefetches the primary bucket of the key with this hash.
     #[inline]
     pub fn probe(&self, hash: u64) -> Probe {
-        prefetch(self.buckets, self.primary(hash) as usize);
-        Probe { hash, candidate: None }
+        let primary = self.primary(hash);
+        prefetch(self.buckets, primary as usize);
+        Probe { primary, tag: tag(hash), ..Probe::default() }
     }
 
     /// Looks for the probed key by its tag alone. The record it gives, which the caller
     /// prefetches, is most likely the key's if the key is there at all.
     #[inline]
     pub fn touch(&self, probe: &mut Probe) -> Option<u32> {
-        probe.candidate = self.find(probe.hash, |_| true);
-        probe.candidate
+        let candidate = self.first_by_tag(probe.primary, probe.tag);
+        match candidate {
+            Some(record) => (probe.record, probe.found) = (record, true),
+            None => (probe.absent_at, probe.found) = (self.inserts, false),
+        }
+        candidate
+    }
+
+    #[inline]
+    fn first_by_tag(&self, primary: u32, tag: u16) -> Option<u32> {
+        let bucket = self.bucket(primary);
+        let candidate = bucket.any(bucket.at_home(tag));
+        if candidate.is_some() || !bucket.may_have_displaced(tag) {
+            return candidate;
+        }
+        let bucket = self.bucket(self.other(primary, tag));
+        bucket.any(bucket.guests(tag))
+    }
+
+    /// What [`FlowTable::find`] gives, sooner if the key was probed and touched before. The probe
+    /// may be the key's own from any time ago, or [`Probe::default`], which nobody touched.
+    ///
+    /// `hash` is a function because it is mostly not needed, and time is all that this saves.
+    ///
+    /// A candidate is asked about first, in the table or not any more, so `eq` must deny records
+    /// that were removed. That there was none is believed until something is entered. (After 2^32
+    /// entries it would be believed again, but no probe is kept that long.)
+    #[inline]
+    pub fn find_probed(
+        &self,
+        probe: &Probe,
+        hash: impl FnOnce() -> u64,
+        mut eq: impl FnMut(u32) -> bool,
+    ) -> Option<u32> {
+        match probe.candidate() {
+            Some(record) if eq(record) => Some(record),
+            None if probe.absent_at == self.inserts => None,
+            _ => self.find(hash(), eq),
+        }
     }
 
     /// The record of the key with this hash; `eq` tells of a record whether it is the key's.
@@ -269,11 +325,12 @@ impl<'m> FlowTable<'m> {
             Some(slot) => (primary, slot),
             None => self.make_room(primary, self.other(primary, tag)).ok_or(TableFull)?,
         };
-        self.bucket_mut(bucket).put(slot, tag, index, bucket != primary);
+        self.bucket_mut(bucket).put(slot, tag, index, bucket == primary);
         if bucket != primary {
             self.bucket_mut(primary).add_displaced(tag);
         }
         self.len += 1;
+        self.inserts = self.inserts.wrapping_add(1).max(1);
         Ok(())
     }
 
@@ -349,9 +406,9 @@ impl<'m> FlowTable<'m> {
     fn relocate(&mut self, (from, slot): (u32, usize), (to, free): (u32, usize)) {
         let bucket = self.bucket_mut(from);
         let (tag, record) = (bucket.tags[slot], bucket.records[slot]);
-        let was_displaced = bucket.secondary & 1 << slot != 0;
+        let was_displaced = bucket.home & 1 << slot == 0;
         bucket.vacate(slot);
-        self.bucket_mut(to).put(free, tag, record, !was_displaced);
+        self.bucket_mut(to).put(free, tag, record, was_displaced);
         if was_displaced {
             self.bucket_mut(to).release_displaced();
         } else {
@@ -369,18 +426,14 @@ impl<'m> FlowTable<'m> {
         let mut displaced = vec![0; self.buckets.len()];
         let mut len = 0;
         for (index, bucket) in self.buckets.iter().enumerate() {
-            assert_eq!(
-                bucket.secondary & !bucket.busy,
-                0,
-                "bucket {index}: a guest in a free slot"
-            );
+            assert_eq!(bucket.home & !bucket.busy, 0, "bucket {index}: at home in a free slot");
             for slot in (0..SLOTS).filter(|slot| bucket.busy & 1 << slot != 0) {
                 let record = bucket.records[slot];
                 let hash = hash_of(record);
                 let found = self.locate(hash, |other| other == record);
                 assert_eq!(found, Some((index as u32, slot)), "where record {record} is found");
                 len += 1;
-                if bucket.secondary & 1 << slot != 0 {
+                if bucket.home & 1 << slot == 0 {
                     displaced[self.primary(hash) as usize] += 1;
                 }
             }
@@ -528,5 +581,36 @@ mod tests {
         assert_eq!(table.touch(&mut table.probe(hash_of(2))), None);
         assert_eq!(Probe::default().candidate(), None);
         assert_eq!(size_of::<Probe>(), 16);
+    }
+
+    /// Keys come and go, some with equal tags, and displace each other; probes of any age are used.
+    #[test]
+    fn a_probe_of_any_age_changes_nothing_but_the_time_it_takes() {
+        const KEYS: u32 = 120;
+        let few_tags = |key: u32| hash_of(key) & !0xffff | u64::from(key % 7);
+        let mut buckets = vec![Bucket::EMPTY; 8];
+        let mut table = FlowTable::new(&mut buckets);
+        let mut present = [false; KEYS as usize];
+        let mut probes = [Probe::default(); KEYS as usize];
+        for round in 0..200_000 {
+            let random = hash_of(round);
+            let key = (random >> 32) as u32 % KEYS;
+            let (index, hash) = (key as usize, few_tags(key));
+            match random % 8 {
+                0 if present[index] => present[index] = !table.remove(hash, key),
+                0..2 if !present[index] => present[index] = table.insert(hash, key).is_ok(),
+                2 if random >> 8 & 1 == 0 => probes[index] = Probe::default(),
+                2 => probes[index] = table.probe(hash),
+                3 if probes[index] != Probe::default() => _ = table.touch(&mut probes[index]),
+                _ => {
+                    let eq = |record| record == key && present[index];
+                    let found = table.find_probed(&probes[index], || hash, eq);
+                    assert_eq!(found, present[index].then_some(key), "key {key}, round {round}");
+                    assert_eq!(found, table.find(hash, |record| record == key));
+                }
+            }
+        }
+        assert!(table.len() > 40, "{} entries", table.len());
+        table.assert_consistent(few_tags);
     }
 }

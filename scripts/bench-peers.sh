@@ -110,7 +110,7 @@ reserve_hugepages() {
     echo $((before + missing)) >$NR_HUGEPAGES
     free=$(memory_kib HugePages_Free)
     [ "$free" -ge $pages ] ||
-        fail "only $free of $pages huge pages could be had: memory is too fragmented, try after a boot"
+        fail "only $free of $pages huge pages could be had: memory is fragmented, try after a boot"
 }
 
 build() {

@@ -1,5 +1,5 @@
-"""The programs under test, each started on the replay device with one worker on one CPU: dpdk-testpmd,
-kronod and Open vSwitch with DPDK. All of them are used alike:
+"""The programs under test, each started on the replay device with one worker on one CPU:
+dpdk-testpmd, kronod and Open vSwitch with DPDK. All of them are used alike:
 
     with Kronod(place, case) as program:
         ... measure place.control ...
@@ -226,10 +226,11 @@ def rules(count):
     return ",".join(lines).replace("\n    - ", "\n    ") + ("\n  " if lines else "")
 
 
+OVS_NAT = f"nat(src={POOL_OVS})"
 OVS_FLOWS = f"""\
 table=0,priority=100,ip,ct_state=-trk,in_port=1,actions=ct(table=1,zone=1,nat)
 table=0,priority=100,ip,ct_state=-trk,in_port=2,actions=ct(table=1,zone=1,nat)
-table=1,priority=100,ip,in_port=1,ct_state=+trk+new,actions=ct(commit,zone=1,nat(src={POOL_OVS})),output:2
+table=1,priority=100,ip,in_port=1,ct_state=+trk+new,actions=ct(commit,zone=1,{OVS_NAT}),output:2
 table=1,priority=100,ip,in_port=1,ct_state=+trk+est,actions=output:2
 table=1,priority=100,ip,in_port=2,ct_state=+trk+est,actions=output:1
 """

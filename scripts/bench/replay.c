@@ -46,6 +46,7 @@
 
 #define RING (1u << 16) /* packets on their way back; a power of two */
 #define PREFETCH_AHEAD (16 * SLOT)
+#define CHURN_BEHIND 1024.0
 
 static struct control *control;
 
@@ -61,7 +62,8 @@ struct device {
     uint64_t position;
     uint64_t flooded;  /* flood packets given */
     int flood_turn;
-    uint64_t until_churn, churn_start, churn_done;
+    double churn_credit; /* packets of new sessions that are due */
+    uint64_t churn_tsc, churn_done;
     uint64_t flood_base; /* flood=unknown: what the other port had given before */
 
     struct rte_mbuf **ring;
@@ -166,23 +168,22 @@ static uint16_t give_flood(struct device *device, struct rte_mbuf *mbuf) {
     return give(device, mbuf, flood->slots + number % flood->packets * SLOT, 0);
 }
 
-/* How many new sessions are due by now: by the clock, or one in so many packets. */
+/* How many packets of new sessions are due among the next `count`: one in so many, or by the clock.
+ * They are half of all at most: a program that cannot take as many a second gets fewer, and what it
+ * is behind is forgiven but for a little. */
 static uint64_t churn_due(struct device *device, uint16_t count) {
     const struct spec *spec = &device->spec;
     if (spec->churn) {
-        device->until_churn += count;
-        uint64_t due = device->until_churn / spec->churn;
-        device->until_churn %= spec->churn;
-        return due;
+        device->churn_credit += (double)count / spec->churn;
+    } else if (spec->churn_rate) {
+        uint64_t now = rte_rdtsc(), before = device->churn_tsc ? device->churn_tsc : now;
+        device->churn_credit += (double)(now - before) * spec->churn_rate / control->tsc_hz;
+        device->churn_tsc = now;
     }
-    if (!spec->churn_rate)
-        return 0;
-    uint64_t now = rte_rdtsc();
-    if (!device->churn_start)
-        device->churn_start = now;
-    double elapsed = (double)(now - device->churn_start) / control->tsc_hz;
-    uint64_t due = elapsed * spec->churn_rate;
-    return due > device->churn_done ? due - device->churn_done : 0;
+    device->churn_credit = RTE_MIN(device->churn_credit, CHURN_BEHIND);
+    uint64_t due = RTE_MIN(device->churn_credit, count / 2);
+    device->churn_credit -= due;
+    return due;
 }
 
 /* The workload with hostile packets, or with those of new sessions, among its own. */

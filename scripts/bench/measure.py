@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Measures a program that runs on the replay device, and prints one JSON object.
 
-    measure.py CONTROL [--warm PASSES] [--segments N] [--seconds S] [--passes N] [--timeout S]
+    measure.py CONTROL [--warm PASSES] [--warm-seconds S] [--segments N] [--seconds S]
+                       [--passes N] [--timeout S]
 
 CONTROL is the file that KRONO_REPLAY_CTL names. Starts the device, waits until the workload was
 sent some times from end to end, then measures N segments of S seconds and stops the device. With
@@ -128,10 +129,11 @@ def run_passes(control, count, timeout):
     time.sleep(0.05)  # what is on its way is sent
 
 
-def run_segments(control, warm, segments, seconds, timeout):
+def run_segments(control, warm, warm_seconds, segments, seconds, timeout):
     start(control)
-    wait_until(lambda: control.figure(0, "passes") >= warm, timeout,
-               f"the device did not send {warm} passes")
+    earliest = time.monotonic() + warm_seconds
+    wait_until(lambda: control.figure(0, "passes") >= warm and time.monotonic() > earliest,
+               timeout, f"the device did not send {warm} passes")
     marks = [control.mark()]
     for _ in range(segments):
         time.sleep(seconds)
@@ -155,25 +157,27 @@ def summary(control, segments):
     return result
 
 
-def measure(path, warm=3, segments=5, seconds=0.5, only_passes=0, timeout=60.0):
+def measure(path, warm=3, warm_seconds=0.0, segments=5, seconds=0.5, only_passes=0, timeout=60.0):
     control = Control(path)
     if only_passes:
         run_passes(control, only_passes, timeout)
         return summary(control, [])
-    return summary(control, run_segments(control, warm, segments, seconds, timeout))
+    return summary(control, run_segments(control, warm, warm_seconds, segments, seconds, timeout))
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("control")
     parser.add_argument("--warm", type=int, default=3, help="passes before the first segment")
+    parser.add_argument("--warm-seconds", type=float, default=0.0, help="likewise, at least")
     parser.add_argument("--segments", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5, help="of each segment")
     parser.add_argument("--passes", type=int, default=0, help="stop after so many in all")
     parser.add_argument("--timeout", type=float, default=60.0, help="for the passes, seconds")
     a = parser.parse_args()
     try:
-        print(json.dumps(measure(a.control, a.warm, a.segments, a.seconds, a.passes, a.timeout)))
+        print(json.dumps(measure(a.control, a.warm, a.warm_seconds, a.segments, a.seconds,
+                                 a.passes, a.timeout)))
     except (Failed, OSError) as error:
         sys.exit(f"measure.py: {error}")
 

@@ -31,13 +31,19 @@ class Case:
     unit: str = "Mpps"
     metric: str = "tx_mpps"   # of a segment
     fill_passes: int = 0      # instead of segments: how fast the last of so many passes was
+    warm_seconds: float = 0.0  # before the first segment, until what goes on is steady
     memory: bool = False      # look at memory before and after the sessions are there
     flows: int = 0
     frame: str = "64"         # bytes, as they are on the wire
     kronod: dict = field(default_factory=dict)
     may_drop: bool = False
     quick: bool = False
+    apart: str = ""           # the table that it is in, if that is not its group's
     must_be_right: bool = False  # every checksum that is sent is verified
+
+    @property
+    def section(self):
+        return self.apart or self.group
 
 
 def udp(flows, more=""):
@@ -73,10 +79,10 @@ def new():
         Case(group, "new-0.8", "from load 0.8 to 1, table of 1M", udp(M, f",fill={M * 8 // 10}"),
              unit=unit, programs=(Kronod,), fill_passes=2, flows=M, kronod=table),
         Case(group, "churn-0", "64k flows, none new (udp 2s, port_hold 0s)", udp(64 * K),
-             programs=(Kronod,), flows=64 * K, kronod=short),
+             programs=(Kronod,), flows=64 * K, apart="churn", warm_seconds=4.0, kronod=short),
         Case(group, "churn-1m", "64k flows and 1M new sessions a second (udp 2s, port_hold 0s)",
              udp(64 * K, f",churn_rate={MILLION}"), programs=(Kronod,), flows=64 * K,
-             kronod=short),
+             apart="churn", warm_seconds=4.0, kronod=short),
     ]
 
 
@@ -91,7 +97,7 @@ def floods():
     def case(name, title, port0_more="", port1="sink"):
         return Case("floods", name, title, udp(64 * K, port0_more), port1, programs=(Kronod,),
                     metric="established_mpps", flows=64 * K, may_drop=name != "flood-none",
-                    quick=name in ("flood-none", "flood-syn"))
+                    warm_seconds=2.0, quick=name in ("flood-none", "flood-syn"))
     return [
         case("flood-none", "64k flows, no flood"),
         case("flood-syn", "half of it new SYNs", ",flood=syn"),
@@ -127,6 +133,7 @@ def run(case, program_class, place, pace):
         if before:
             measure(place.control, only_passes=1)
             result["memory"] = {"before": before, "after": program.memory()}
+        pace = {"warm_seconds": case.warm_seconds} | pace
         summary = measure(place.control, only_passes=case.fill_passes, **pace)
         result["problems"] = program.problems(summary) + wrongs(case, summary)
         result["start_s"] = program.start_s - summary["build_s"]
@@ -206,7 +213,7 @@ def main():
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     a = arguments()
     cases = chosen(a.only.split(","), a.quick)
-    pace = {"warm": 2, "segments": 2, "seconds": 0.2} if a.quick else \
+    pace = {"warm": 2, "warm_seconds": 0.0, "segments": 2, "seconds": 0.2} if a.quick else \
         {"warm": 3, "segments": 3, "seconds": 0.5}
     with tempfile.TemporaryDirectory(prefix="krono-bench-") as directory:
         results = run_all(cases, Place(directory, a.library, a.binaries), a.rounds, pace)

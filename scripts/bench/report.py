@@ -12,6 +12,7 @@ TITLES = {
     "check": "Checks",
     "established": "Established flows",
     "new": "New sessions",
+    "churn": "Established flows and new sessions among them",
     "scale": "Live sessions",
     "floods": "Established packets forwarded under floods",
     "overhead": "Firewall rules",
@@ -63,7 +64,7 @@ def notes(case, runs):
     if case.name == "churn-1m":
         fresh = median_of(runs, lambda run: run["raw"]["median"]["fresh_mps"])
         return f"{fresh:.2f} M new sessions/s"
-    if case.group == "floods" and case.name != "flood-none":
+    if case.section == "floods" and case.name != "flood-none":
         return flood_notes(runs)
     if case.memory:
         grown = median_of(runs, lambda run: run["memory"]["after"] - run["memory"]["before"])
@@ -125,17 +126,17 @@ def header(unit):
             "to OVS", ""]
 
 
-def groups(rows):
-    for group, title in TITLES.items():
-        of_group = [row for row in rows if row["case"].group == group]
-        for unit in dict.fromkeys(row["case"].unit for row in of_group):
-            yield title, unit, [row for row in of_group if row["case"].unit == unit]
+def sections(rows):
+    for section, title in TITLES.items():
+        of_section = [row for row in rows if row["case"].section == section]
+        if of_section:
+            yield title, of_section[0]["case"].unit, of_section
 
 
 def text_table(rows):
     lines = []
-    for title, unit, of_group in groups(rows):
-        table = [header(unit)] + [cells(row) for row in of_group]
+    for title, unit, of_section in sections(rows):
+        table = [header(unit)] + [cells(row) for row in of_section]
         widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
         lines.append(f"\n{title}")
         lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
@@ -147,12 +148,15 @@ def markdown(rows, facts):
     lines = ["# krono and its peers", ""] + [f"* {fact}" for fact in facts]
     lines += ["", "Medians over rounds, extremes over all measured segments. Ratios are medians "
               "of the ratios within a round. Packets both ways are counted both ways. \"Bytes\" "
-              "are those of Ethernet frames with their checksum."]
-    for title, unit, of_group in groups(rows):
+              "are those of Ethernet frames with their checksum. Cycles are of the time-stamp "
+              "counter, for each packet, new session or, under floods, established packet. Of long "
+              "frames the device copies the headers only, as a NIC would not occupy the CPU with "
+              "the rest."]
+    for title, unit, of_section in sections(rows):
         head = header(unit)
         lines += ["", f"## {title}", "", "| " + " | ".join(head) + " |",
                   "|" + "---|" * 3 + "---:|" * 5 + "---|"]
-        lines += ["| " + " | ".join(cells(row)) + " |" for row in of_group]
+        lines += ["| " + " | ".join(cells(row)) + " |" for row in of_section]
     return "\n".join(lines) + "\n"
 
 
@@ -177,7 +181,7 @@ def bar(row, y, scale):
 
 
 def panel(title, unit, rows, y):
-    """The bars of one group, on a scale of their own."""
+    """The bars of one section, on a scale of their own."""
     parts = [f'<text x="12" y="{y + 34}" class="title">{escape(title)}, {escape(unit)}</text>']
     scale = BARS / max(row["max"] for row in rows)
     y += PANEL - 12
@@ -208,8 +212,8 @@ def chart(rows, facts):
     parts = ['<text x="12" y="26" class="title">krono and its peers, one core</text>',
              f'<text x="12" y="45" class="small">{escape(facts[0])}</text>'] + legend(rows, 68)
     y = 70
-    for title, unit, of_group in groups(rows):
-        more, y = panel(title, unit, of_group, y)
+    for title, unit, of_section in sections(rows):
+        more, y = panel(title, unit, of_section, y)
         parts += more
     height = y + 14
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:.0f}" '

@@ -40,6 +40,8 @@ class Program:
     """A program with the replay device in it; ends with its `with`."""
 
     name = None
+    # Tried in turn, five seconds each.
+    stop_signals = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
     def __init__(self, place, case):
         self.place, self.case, self.processes = place, case, []
@@ -101,7 +103,7 @@ class Program:
     def stop(self):
         while self.processes:
             process = self.processes.pop()
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            for number in self.stop_signals:
                 if process.poll() is None:
                     process.send_signal(number)
                 try:
@@ -240,6 +242,8 @@ class Ovs(Program):
     """Connection tracking with source NAT, and nothing else: no routing, no MAC addresses."""
 
     name = "OVS-DPDK"
+    # It takes long to end by itself, and has nothing outside its directory that would be left.
+    stop_signals = (signal.SIGKILL,)
     CONNECTIONS_MAX = 3_000_000
 
     def start(self):

@@ -24,7 +24,7 @@ from minute to minute: compare medians of ratios, not figures of different days.
 
 Options:
   --quick         A smoke test under a minute: one round of a few workloads, short segments
-  --rounds N      So many rounds [default: 5, about 15 minutes]
+  --rounds N      So many rounds [default: 5, about 20 minutes]
   --only GROUPS   Some of established,new,scale,floods,overhead [default: all]
   --out DIR       For peers.md, peers.svg and runs.json [default: target/bench-peers]
   --help          This page
@@ -121,6 +121,9 @@ build() {
     cc -O3 -march=native -Wall -Wextra -shared -fPIC "${flags[@]}" -o "$work/libreplay.so" \
         scripts/bench/replay.c scripts/bench/workload.c \
         -lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_eal -lm
+    cc -O3 -march=native -Wall -Wextra -o "$work/workload_test" \
+        scripts/bench/workload_test.c scripts/bench/workload.c -lm
+    "$work/workload_test" || fail "the packets of the bench are not what they should be"
 }
 
 parse "$@"

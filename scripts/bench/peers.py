@@ -8,6 +8,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
+from subprocess import SubprocessError
 
 import report
 from measure import Failed, measure
@@ -38,6 +39,7 @@ class Case:
     kronod: dict = field(default_factory=dict)
     may_drop: bool = False
     quick: bool = False
+    without: str = ""         # the case to compare with, which lacks something
     apart: str = ""           # the table that it is in, if that is not its group's
     must_be_right: bool = False  # every checksum that is sent is verified
 
@@ -82,35 +84,35 @@ def new():
              programs=(Kronod,), flows=64 * K, apart="churn", warm_seconds=4.0, kronod=short),
         Case(group, "churn-1m", "64k flows and 1M new sessions a second (udp 2s, port_hold 0s)",
              udp(64 * K, f",churn_rate={MILLION}"), programs=(Kronod,), flows=64 * K,
-             apart="churn", warm_seconds=4.0, kronod=short),
+             without="churn-0", apart="churn", warm_seconds=4.0, kronod=short),
     ]
 
 
 def scale():
     table = {"sessions": 20 * MILLION, "pool": "198.19.0.0/23"}
     return [Case("scale", name, f"UDP, {title} flows, table of 20M", udp(flows), flows=flows,
-                 kronod=table, memory=True)
+                 kronod=table, memory=True, without="scale-1m" if flows > M else "")
             for name, title, flows in (("scale-1m", "1M", M), ("scale-16m", "16M", 16 * M))]
 
 
 def floods():
-    def case(name, title, port0_more="", port1="sink"):
-        return Case("floods", name, title, udp(64 * K, port0_more), port1, programs=(Kronod,),
-                    metric="established_mpps", flows=64 * K, may_drop=name != "flood-none",
-                    warm_seconds=2.0, quick=name in ("flood-none", "flood-syn"))
+    def case(name, title, port0_more="", port1="sink", **more):
+        return Case("floods", name, title, udp(64 * K, port0_more), port1, flows=64 * K,
+                    metric="established_mpps", warm_seconds=2.0, **more)
+    flood = {"without": "flood-none", "may_drop": True}
     return [
-        case("flood-none", "64k flows, no flood"),
-        case("flood-syn", "half of it new SYNs", ",flood=syn"),
-        case("flood-malformed", "half of it malformed", ",flood=malformed"),
-        case("flood-collide", "half of it flows chosen to collide", ",flood=collide"),
+        case("flood-none", "64k flows, no flood", quick=True),
+        case("flood-syn", "half of it new SYNs", ",flood=syn", quick=True, **flood),
+        case("flood-malformed", "half of it malformed", ",flood=malformed", **flood),
+        case("flood-collide", "half of it flows chosen to collide", ",flood=collide", **flood),
         case("flood-unknown", "as much from outside to unknown ports",
-             port1=f"flood=unknown,pool={POOL}"),
+             port1=f"flood=unknown,pool={POOL}", **flood),
     ]
 
 
 def overhead():
     return [Case("overhead", f"firewall-{rules}", title, udp(64 * K), programs=(Kronod,),
-                 flows=64 * K, kronod={"rules": rules})
+                 flows=64 * K, kronod={"rules": rules}, without="firewall-0" if rules else "")
             for rules, title in ((0, "64k flows, no firewall rules"),
                                  (100, "64k flows, 100 firewall rules"))]
 
@@ -181,7 +183,7 @@ def run_all(cases, place, rounds, pace):
                 number += 1
                 try:
                     result = run(case, program, place, pace)
-                except Failed as error:
+                except (Failed, OSError, SubprocessError) as error:
                     print(f"[{number}/{count}] {case.name} {program.name}: {error}", flush=True)
                     results.append({"case": case.name, "program": program.name,
                                     "round": round_number, "problems": [str(error)]})

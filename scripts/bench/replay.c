@@ -26,6 +26,14 @@
  *   sink         what is sent here is gone, and nothing comes
  *   verify       look at the checksums of all that is sent here
  *
+ * By hand, to look at a program closely:
+ *
+ *   cc -O3 -march=native -shared -fPIC $(pkg-config --cflags libdpdk) -o libreplay.so replay.c \
+ *       workload.c -lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_eal -lm
+ *   KRONO_REPLAY_CTL=/tmp/control KRONO_REPLAY_0=flows=65536,kind=udp KRONO_REPLAY_1=sink \
+ *       LD_PRELOAD=$PWD/libreplay.so kronod --config ... &
+ *   ./measure.py /tmp/control
+ *
  * Only DPDK's public headers are used; rte_eth_fp_ops is public because inline functions use it. */
 #define _GNU_SOURCE
 #include "replay.h"

@@ -2,6 +2,7 @@
 #ifndef KRONO_BENCH_REPLAY_H
 #define KRONO_BENCH_REPLAY_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #define PORTS 2
@@ -40,6 +41,8 @@ struct control {
     struct figures port[PORTS];
     struct snapshot pass[PASSES_MAX], mark[MARKS_MAX];
 };
+_Static_assert(sizeof(struct figures) == 128 && offsetof(struct control, pass) == 3 * 128,
+               "measure.py reads this layout");
 #define CONTROL_MAGIC 0x6b726f6e6f2d3031ull
 
 /* ---- Workloads ---- */

@@ -35,21 +35,21 @@ def summaries(cases, results):
 
 def summary(case, program, runs, results):
     every = [value for run in runs for value in run["values"]]
+    def to_peer(peer):
+        return ratio(runs, results, case.name, peer) if program == "krono" else None
     return {"case": case, "program": program, "runs": len(runs),
             "median": statistics.median(run["value"] for run in runs),
             "min": min(every), "max": max(every),
             "cycles": statistics.median(run["cycles"] for run in runs),
-            "to_testpmd": ratio(results, runs, "testpmd"),
-            "to_ovs": ratio(results, runs, "OVS-DPDK"),
+            "to_testpmd": to_peer("testpmd"), "to_ovs": to_peer("OVS-DPDK"),
+            "to_without": ratio(runs, results, case.without, program),
             "notes": notes(case, runs)}
 
 
-def ratio(results, runs, other):
+def ratio(runs, results, case, program):
     """The median of the rounds' ratios: what the machine does in a round meets both."""
-    if runs[0]["program"] != "krono":
-        return None
     values = {run["round"]: run["value"] for run in results
-              if run["case"] == runs[0]["case"] and run["program"] == other and "value" in run}
+              if run["case"] == case and run["program"] == program and "value" in run}
     ratios = [run["value"] / values[run["round"]] for run in runs if run["round"] in values]
     return statistics.median(ratios) if ratios else None
 
@@ -98,12 +98,19 @@ def version(package):
     return answer.stdout if answer.returncode == 0 else "unknown"
 
 
+def revision():
+    answer = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True,
+                            text=True)
+    return answer.stdout.strip() or "of no known revision"
+
+
 def conditions(results, rounds):
     hz = next((run["raw"]["tsc_hz"] for run in results if "raw" in run), 0)
     return [
         f"{cpu_model()}, {os.cpu_count()} CPUs, TSC {hz / 1e9:.2f} GHz, "
         f"Linux {platform.release()}",
-        f"DPDK {version('libdpdk-dev')}, Open vSwitch {version('openvswitch-switch-dpdk')}",
+        f"krono {revision()}, DPDK {version('libdpdk-dev')}, "
+        f"Open vSwitch {version('openvswitch-switch-dpdk')}",
         "one worker on CPU 1, control threads on CPU 0",
         f"{rounds} rounds, the programs of a workload one after the other in each; "
         f"{time.strftime('%Y-%m-%d %H:%M')}",
@@ -118,12 +125,13 @@ def cells(row):
         return f"{value:.2f}×" if value is not None else ""
     return [case.title, case.frame, row["program"], f"{row['median']:.2f}",
             f"{row['min']:.2f}–{row['max']:.2f}", f"{row['cycles']:.0f}",
-            times(row["to_testpmd"]), times(row["to_ovs"]), row["notes"]]
+            times(row["to_testpmd"]), times(row["to_ovs"]), times(row["to_without"]),
+            row["notes"]]
 
 
 def header(unit):
     return ["workload", "bytes", "program", unit, "min–max", "cycles each", "to testpmd",
-            "to OVS", ""]
+            "to OVS", "to first", ""]
 
 
 def sections(rows):
@@ -144,18 +152,21 @@ def text_table(rows):
     return "\n".join(lines)
 
 
+EXPLANATION = """\
+Medians over rounds, extremes over all measured segments. Ratios are medians of the ratios within a
+round; "to first" is to the first workload of the table, which lacks what the others have. Packets
+both ways are counted both ways. "Bytes" are those of Ethernet frames with their checksum. Cycles
+are of the time-stamp counter, for each packet, new session or, under floods, established packet.
+Of long frames the device copies the headers only: a NIC would not occupy the CPU with the rest."""
+
+
 def markdown(rows, facts):
     lines = ["# krono and its peers", ""] + [f"* {fact}" for fact in facts]
-    lines += ["", "Medians over rounds, extremes over all measured segments. Ratios are medians "
-              "of the ratios within a round. Packets both ways are counted both ways. \"Bytes\" "
-              "are those of Ethernet frames with their checksum. Cycles are of the time-stamp "
-              "counter, for each packet, new session or, under floods, established packet. Of long "
-              "frames the device copies the headers only, as a NIC would not occupy the CPU with "
-              "the rest."]
+    lines += ["", EXPLANATION]
     for title, unit, of_section in sections(rows):
         head = header(unit)
         lines += ["", f"## {title}", "", "| " + " | ".join(head) + " |",
-                  "|" + "---|" * 3 + "---:|" * 5 + "---|"]
+                  "|" + "---|" * 3 + "---:|" * 6 + "---|"]
         lines += ["| " + " | ".join(cells(row)) + " |" for row in of_section]
     return "\n".join(lines) + "\n"
 

@@ -82,7 +82,7 @@ def new():
              unit=unit, programs=(Kronod,), fill_passes=2, flows=M, kronod=table),
         Case(group, "churn-0", "64k flows, none new (udp 2s, port_hold 0s)", udp(64 * K),
              programs=(Kronod,), flows=64 * K, apart="churn", warm_seconds=4.0, kronod=short),
-        Case(group, "churn-1m", "64k flows and 1M new sessions a second (udp 2s, port_hold 0s)",
+        Case(group, "churn-1m", "64k flows and 1M new ones/s (udp 2s, port_hold 0s)",
              udp(64 * K, f",churn_rate={MILLION}"), programs=(Kronod,), flows=64 * K,
              without="churn-0", apart="churn", warm_seconds=4.0, kronod=short),
     ]

@@ -106,13 +106,14 @@ def revision():
 
 def conditions(results, rounds):
     hz = next((run["raw"]["tsc_hz"] for run in results if "raw" in run), 0)
+    rounds = f"{rounds} rounds" if rounds > 1 else "one round"
     return [
         f"{cpu_model()}, {os.cpu_count()} CPUs, TSC {hz / 1e9:.2f} GHz, "
         f"Linux {platform.release()}",
         f"krono {revision()}, DPDK {version('libdpdk-dev')}, "
         f"Open vSwitch {version('openvswitch-switch-dpdk')}",
         "one worker on CPU 1, control threads on CPU 0",
-        f"{rounds} rounds, the programs of a workload one after the other in each; "
+        f"{rounds}, the programs of a workload one after the other in each; "
         f"{time.strftime('%Y-%m-%d %H:%M')}",
     ]
 
@@ -219,10 +220,18 @@ def legend(rows, y):
     return parts
 
 
+def is_charted(row):
+    """The bound is drawn once; beside it, what other sections compare would be small."""
+    return row["program"] != "testpmd" or row["case"].section == "established"
+
+
 def chart(rows, facts):
+    rows = [row for row in rows if is_charted(row)]
     parts = ['<text x="12" y="26" class="title">krono and its peers, one core</text>',
-             f'<text x="12" y="45" class="small">{escape(facts[0])}</text>'] + legend(rows, 68)
-    y = 70
+             f'<text x="12" y="45" class="small">{escape(facts[0])}</text>',
+             f'<text x="12" y="60" class="small">{escape(facts[1])}; {escape(facts[3])}</text>']
+    parts += legend(rows, 84)
+    y = 86
     for title, unit, of_section in sections(rows):
         more, y = panel(title, unit, of_section, y)
         parts += more

@@ -24,14 +24,17 @@ install_missing() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq update
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
-    # The tests start their own server; the packaged one is not wanted.
+    # Tests and benches start their own servers; the packaged ones are not wanted.
     case " ${missing[*]} " in
-    *" coturn "*) "${root[@]}" systemctl disable --now coturn >/dev/null 2>&1 || true ;;
+    *" coturn "*) not_wanted coturn ;;
+    *" openvswitch-switch-dpdk "*) not_wanted openvswitch-switch ;;
     esac
     for need in "$@"; do
         present "${need#*=}" || fail "${need%%=*} was installed, but ${need#*=} is still missing"
     done
 }
+
+not_wanted() { "${root[@]}" systemctl disable --now "$1" >/dev/null 2>&1 || true; }
 
 present() {
     case "$1" in

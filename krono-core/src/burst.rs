@@ -1,6 +1,8 @@
 //! The path: what happens to a burst, stage by stage, each over all its packets before the next,
 //! so that the memory one packet waits for is fetched while others are worked on.
 
+use std::hint::cold_path;
+
 use crate::drop::DropReason;
 use crate::frame::{BURST_MAX, Frame, Frames};
 use crate::packet::Side;
@@ -61,7 +63,10 @@ impl<P: Program> Shard<P> {
         for (index, packet) in scratch.packets.iter_mut().enumerate().take(frames.len()) {
             match self.look(side, &frames.frame(index), packet) {
                 Found::Transit => transit.insert(index),
-                other => scratch.exceptions.push(other),
+                other => {
+                    cold_path();
+                    scratch.exceptions.push(other);
+                }
             }
         }
         scratch.transit = transit;
@@ -110,6 +115,7 @@ impl<P: Program> Shard<P> {
         packet.side = side;
         let Packet { meta, layout, .. } = packet;
         if let Err(reason) = parse_into(frame.bytes(), *frame.wire_len, meta, layout) {
+            cold_path();
             return Found::Broken(reason);
         }
         match self.router.admit(side, meta, layout) {

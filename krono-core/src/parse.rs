@@ -4,6 +4,7 @@
 //! [`DropReason`]. What passes can be looked at and rewritten without further checks. Whether the
 //! addresses make sense is the router's question, not asked here.
 
+use std::hint::cold_path;
 use std::net::Ipv4Addr;
 
 use crate::checksum::{self, Sum};
@@ -59,7 +60,7 @@ pub fn parse_into(
 ) -> Result<(), DropReason> {
     let (header, packet) = Layer::new(bytes, wire_len).split::<14>(DropReason::FrameTooShort)?;
     if header[6] & 1 != 0 {
-        return Err(DropReason::MacSourceBad);
+        return refuse(DropReason::MacSourceBad);
     }
     let parsed = Parsed { meta, layout };
     let link = Link { to: Mac(bytes_at(header, 0)), vlan: Layout::UNTAGGED, len: 14 };
@@ -88,9 +89,16 @@ fn parse_unusual(
     match ether_type {
         ETHERTYPE_IPV4 => parse_ipv4(packet, link, parsed),
         ETHERTYPE_ARP => parse_arp(packet, link, parsed),
-        ETHERTYPE_IPV6 => Err(DropReason::Ipv6Unsupported),
-        _ => Err(DropReason::EtherTypeUnsupported),
+        ETHERTYPE_IPV6 => refuse(DropReason::Ipv6Unsupported),
+        _ => refuse(DropReason::EtherTypeUnsupported),
     }
+}
+
+/// The end of a frame's way, which is none of the path's business: its code may lie far off.
+#[inline(always)]
+fn refuse<T>(reason: DropReason) -> Result<T, DropReason> {
+    cold_path();
+    Err(reason)
 }
 
 /// Where to write what was found.
@@ -127,11 +135,11 @@ fn parse_arp(packet: Layer<'_>, link: Link, parsed: Parsed<'_>) -> Result<(), Dr
     let kind = match (bytes_at(arp, 0), u16_at(arp, 6)) {
         (ARP_ETHERNET_IPV4, ARP_REQUEST) => Kind::ArpRequest,
         (ARP_ETHERNET_IPV4, ARP_REPLY) => Kind::ArpReply,
-        _ => return Err(DropReason::ArpMalformed),
+        _ => return refuse(DropReason::ArpMalformed),
     };
     let sender = Mac(bytes_at(arp, 8));
     if sender.is_group() || sender == Mac::default() {
-        return Err(DropReason::ArpMalformed);
+        return refuse(DropReason::ArpMalformed);
     }
     *parsed.meta = PacketMeta {
         flow: FlowMeta { kind, ..FlowMeta::default() },
@@ -183,11 +191,11 @@ fn parse_ipv4_payload(
     let ip_len = u16_at(header, 2);
     let total_len = usize::from(ip_len);
     if total_len < header_len || total_len > len {
-        return Err(DropReason::IpTotalLenBad);
+        return refuse(DropReason::IpTotalLenBad);
     }
     let fragment = u16_at(header, 6);
     if fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
-        return Err(DropReason::Fragment);
+        return refuse(DropReason::Fragment);
     }
     let payload = payload.truncated(total_len - header_len);
     let (from, to) = (addr_at(header, 12), addr_at(header, 16));
@@ -205,7 +213,7 @@ fn parse_ipv4_payload(
         IP_UDP => ip.put(parse_udp(payload, from, to)?, parsed),
         IP_TCP => ip.put(parse_tcp(payload, from, to)?, parsed),
         IP_ICMP => ip.put(parse_icmp(payload.bytes, payload.len, from, to)?, parsed),
-        _ => return Err(DropReason::ProtocolUnsupported),
+        _ => return refuse(DropReason::ProtocolUnsupported),
     }
     Ok(())
 }
@@ -266,11 +274,11 @@ impl From<FlowMeta> for Found {
 /// and the length go first, as the checksum needs them.
 fn ip_header_len(packet: Layer<'_>, header: &[u8; IP_HEADER_MIN]) -> Result<usize, DropReason> {
     if header[0] >> 4 != 4 {
-        return Err(DropReason::IpVersionBad);
+        return refuse(DropReason::IpVersionBad);
     }
     let header_len = usize::from(header[0] & 0x0f) * 4;
     if header_len < IP_HEADER_MIN || header_len > packet.len {
-        return Err(DropReason::IpHeaderLenBad);
+        return refuse(DropReason::IpHeaderLenBad);
     }
     let options = packet.behind(IP_HEADER_MIN).prefix(header_len - IP_HEADER_MIN)?;
     check_ip_options(options, Sum::default().add_bytes(header))?;
@@ -279,7 +287,7 @@ fn ip_header_len(packet: Layer<'_>, header: &[u8; IP_HEADER_MIN]) -> Result<usiz
 
 #[inline]
 fn check_sum(sum: Sum, otherwise: DropReason) -> Result<(), DropReason> {
-    if sum.fold() == checksum::VALID { Ok(()) } else { Err(otherwise) }
+    if sum.fold() == checksum::VALID { Ok(()) } else { refuse(otherwise) }
 }
 
 /// RFC 791, 3.1. Source routes are refused (RFC 7126, 4.3.5 and 4.4.5); other options are carried.
@@ -305,7 +313,7 @@ fn parse_udp(datagram: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Found,
     let (src, dst) = port_endpoints(header, from, to)?;
     let len = usize::from(u16_at(header, 4));
     if len < header.len() || len > datagram.len {
-        return Err(DropReason::UdpLenBad);
+        return refuse(DropReason::UdpLenBad);
     }
     let (tcp, kind, protocol) = (TcpMeta::default(), Kind::Udp, Protocol::Udp);
     Ok(FlowMeta { tcp, src, dst, kind, protocol }.into())
@@ -319,13 +327,13 @@ fn parse_tcp(segment: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Found, 
     let (src, dst) = port_endpoints(header, from, to)?;
     let header_len = usize::from(header[12] >> 4) * 4;
     if header_len < HEADER_MIN || header_len > segment.len {
-        return Err(DropReason::TcpHeaderBad);
+        return refuse(DropReason::TcpHeaderBad);
     }
     let options = segment.behind(HEADER_MIN).prefix(header_len - HEADER_MIN)?;
     let flags = TcpFlags(header[13]);
     let syn = flags.has(TcpFlags::SYN);
     if flags.0 == 0 || syn && flags.has(TcpFlags::FIN.with(TcpFlags::RST)) {
-        return Err(DropReason::TcpFlagsBad);
+        return refuse(DropReason::TcpFlagsBad);
     }
     let tcp = TcpMeta {
         seq: u32::from_be_bytes(bytes_at(header, 4)),
@@ -362,7 +370,7 @@ fn port_endpoints(
 ) -> Result<(Endpoint, Endpoint), DropReason> {
     let (sport, dport) = (u16_at(header, 0), u16_at(header, 2));
     if sport == 0 || dport == 0 {
-        return Err(DropReason::PortZero);
+        return refuse(DropReason::PortZero);
     }
     Ok((Endpoint::new(from, sport), Endpoint::new(to, dport)))
 }
@@ -469,8 +477,8 @@ impl<'a> Layer<'a> {
     fn header<const N: usize>(self, short: DropReason) -> Result<&'a [u8; N], DropReason> {
         match self.bytes.first_chunk() {
             Some(header) => Ok(header),
-            None if self.len < N => Err(short),
-            None => Err(DropReason::HeadersSegmented),
+            None if self.len < N => refuse(short),
+            None => refuse(DropReason::HeadersSegmented),
         }
     }
 
@@ -479,8 +487,8 @@ impl<'a> Layer<'a> {
     fn split<const N: usize>(self, short: DropReason) -> Result<(&'a [u8; N], Self), DropReason> {
         match self.bytes.split_first_chunk() {
             Some((header, bytes)) => Ok((header, Layer { bytes, len: self.len - N })),
-            None if self.len < N => Err(short),
-            None => Err(DropReason::HeadersSegmented),
+            None if self.len < N => refuse(short),
+            None => refuse(DropReason::HeadersSegmented),
         }
     }
 

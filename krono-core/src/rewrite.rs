@@ -3,6 +3,8 @@
 //! Checksums are updated by what changed (RFC 1624) and never computed anew, so a packet that was
 //! damaged on its way stays so, and its receiver notices.
 
+use std::hint::cold_path;
+
 use crate::checksum::{self, Sum};
 use crate::frame::Frame;
 use crate::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, Protocol};
@@ -47,8 +49,11 @@ pub fn forward(
     link: &LinkHeader,
 ) -> bool {
     let link_len = link.byte_len();
-    if layout.l3 != link_len && !resize_link(frame, layout.l3, link_len) {
-        return false;
+    if layout.l3 != link_len {
+        cold_path();
+        if !resize_link(frame, layout.l3, link_len) {
+            return false;
+        }
     }
     let end = link_len + (layout.end - layout.l3);
     let (header, packet) = frame.bytes_mut()[..end.into()].split_at_mut(link_len.into());
@@ -76,7 +81,10 @@ fn translate(
         (None, Some(destination)) if has_ports => {
             translate_flow(packet, header_len, meta.kind, &Ends::of(None, Some(destination)));
         }
-        _ => translate_unusual(packet, layout, meta, source, destination),
+        _ => {
+            cold_path();
+            translate_unusual(packet, layout, meta, source, destination);
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! A shard: a router around a program, and what becomes of each frame.
 
+use std::hint::cold_path;
+
 use arrayvec::ArrayVec;
 
 use crate::burst::{Found, Set};
@@ -86,7 +88,10 @@ impl Outcomes {
             Outcome { action: Action::Send(side), released: None } => {
                 self.sent[side as usize] |= 1 << self.len;
             }
-            other => self.others.push(other),
+            other => {
+                cold_path();
+                self.others.push(other);
+            }
         }
         self.len += 1;
     }
@@ -175,22 +180,28 @@ impl<P: Program> Shard<P> {
         let hop = match self.router.route(to, address, now) {
             Ok(hop) => hop,
             Err(Refusal { reason, error }) => {
+                cold_path();
                 return self.reject(reason, error, frame, packet, now);
             }
         };
         let mtu = self.router.mtu(to);
         if packet.meta.ip_len > mtu {
+            cold_path();
             let (reason, error) = too_big(&packet.meta, mtu);
             return self.reject(reason, error, frame, packet, now);
         }
         let (Hop::Ready(neighbour) | Hop::Wait(neighbour)) = hop;
         let (Packet { meta, layout, .. }, link) = (packet, self.router.link(neighbour));
         if !rewrite::forward(frame, layout, meta, source, destination, link) {
+            cold_path();
             return Action::Drop(DropReason::NoHeadroom);
         }
         match hop {
             Hop::Ready(_) => Action::Send(to),
-            Hop::Wait(_) => Action::Hold(to, neighbour),
+            Hop::Wait(_) => {
+                cold_path();
+                Action::Hold(to, neighbour)
+            }
         }
     }
 

@@ -1,6 +1,8 @@
 //! The packet's way through the translator: a session that exists is found and passed here; one
 //! that does not is opened in `open.rs`.
 
+use std::hint::cold_path;
+
 use krono_core::deadlines::Deadlines;
 use krono_core::drop::DropReason;
 use krono_core::freelist::FreeList;
@@ -136,6 +138,7 @@ impl Nat<'_> {
                 return Verdict::Forward { to, source, destination: Slot::NONE };
             }
         }
+        cold_path();
         self.pass_out_in_full(record, events)
     }
 
@@ -186,6 +189,7 @@ impl Nat<'_> {
             let (to, destination) = (Side::Inside, Slot(mapping));
             return Verdict::Forward { to, source: Slot::NONE, destination };
         }
+        cold_path();
         self.pass_in_in_full(record, events)
     }
 

@@ -2,6 +2,7 @@
 //! may its addresses be what they are? In the order of RFC 1812, 5.2.1, but for the source, which
 //! is checked first because a martian is not delivered locally either (RFC 1122, 3.2.1.3).
 
+use std::hint::cold_path;
 use std::net::Ipv4Addr;
 
 use super::{Interface, Refusal, Router};
@@ -37,13 +38,18 @@ impl Router {
         let is_arp = matches!(meta.kind, Kind::ArpRequest | Kind::ArpReply);
         here.check_link(meta.link_to, layout.vlan, is_arp)?;
         if is_arp {
+            cold_path();
             return Ok(Admitted::Arp);
         }
-        if !self.is_ordinary(meta.from, meta.to) && self.check_addresses(side, meta)? {
-            return Ok(Admitted::Local);
+        if !self.is_ordinary(meta.from, meta.to) {
+            cold_path();
+            if self.check_addresses(side, meta)? {
+                return Ok(Admitted::Local);
+            }
         }
         self.check_origin(side, meta.from)?;
         if meta.ttl <= 1 {
+            cold_path();
             let error = Some(IcmpError::TTL_EXCEEDED);
             return Err(Refusal { reason: DropReason::TtlExceeded, error });
         }

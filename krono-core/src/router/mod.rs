@@ -10,6 +10,7 @@ mod simulation;
 #[cfg(test)]
 mod tests;
 
+use std::hint::cold_path;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -223,7 +224,10 @@ impl Router {
         };
         match self.neighbours.reach(id, now) {
             Reach::Ready => Ok(Hop::Ready(id)),
-            Reach::Wait => Ok(Hop::Wait(id)),
+            Reach::Wait => {
+                cold_path();
+                Ok(Hop::Wait(id))
+            }
             Reach::Unreachable => Err(UNREACHABLE),
         }
     }

@@ -1,5 +1,6 @@
 //! Which MAC address a neighbour on a link has (RFC 826; RFC 1122, 2.3.2).
 
+use std::hint::cold_path;
 use std::net::Ipv4Addr;
 
 use hashbrown::HashMap;
@@ -220,7 +221,10 @@ impl Neighbours {
         match entry.state {
             State::Reachable { until } if !now.reached(until) => Reach::Ready,
             State::Static | State::Probing { .. } => Reach::Ready,
-            _ => self.resolve(id, now),
+            _ => {
+                cold_path();
+                self.resolve(id, now)
+            }
         }
     }
 

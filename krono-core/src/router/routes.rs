@@ -1,5 +1,6 @@
 //! Longest-prefix match over a fixed set of prefixes.
 
+use std::hint::cold_path;
 use std::net::Ipv4Addr;
 
 use ipnet::Ipv4Net;
@@ -85,6 +86,7 @@ impl<T: Copy> Prefixes<T> {
         let addr = addr.to_bits();
         let range = self.slices[(addr >> (u32::BITS - SLICE_BITS)) as usize];
         if range & SEVERAL != 0 {
+            cold_path();
             return self.search(range & !SEVERAL, addr);
         }
         self.values[range as usize]

@@ -82,6 +82,8 @@ else
     say "Tests with huge pages skipped: cannot reserve $HUGE_PAGES of them"
 fi
 
+scripts/instructions.sh || status=1
+
 # Lines at the margin: a failed test prints its own, indented.
 summary=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '^( +Summary|test result:)' || true)
 printf '\n%s passed, %s failed\n' "$(count passed "$summary")" "$(count failed "$summary")"

@@ -17,7 +17,7 @@ use gungraun::{library_benchmark, library_benchmark_group, main};
 use krono_core::frame::{BURST_MAX, MemFrame};
 use krono_core::packet::{Endpoint, Layout, Mac, PacketMeta, Side, TcpFlags, TcpMeta};
 use krono_core::parse as parser;
-use krono_core::program::{Program, Translation};
+use krono_core::program::{Program, Translation, Verdict};
 use krono_core::rewrite::{self, LinkHeader};
 use krono_core::shard::Outcomes;
 use krono_core::time::Ticks;
@@ -149,13 +149,30 @@ impl Bed {
     fn pass(self: Box<Bed>, side: Side, packets: &[Packet]) -> (Box<Bed>, Vec<Packet>) {
         let mut bed = self.with_next(side, packets);
         bed.process();
+        assert_forwarded(&bed);
         let left = bed.frames.iter().flatten().map(|frame| {
             let (meta, _) = parsed(frame);
-            assert_eq!(meta.ttl, TTL - 1, "it was not forwarded");
             Packet { src: meta.src, dst: meta.dst, tcp: None }
         });
         let left = left.collect();
         (bed, left)
+    }
+}
+
+fn assert_forwarded(bed: &Bed) {
+    let mut ttls = bed.frames.iter().flatten().map(|frame| parsed(frame).0.ttl);
+    assert!(ttls.all(|ttl| ttl == TTL - 1), "not all frames were forwarded");
+}
+
+fn assert_passed(bed: Box<Bed>) {
+    assert_forwarded(&bed);
+}
+
+fn assert_decided(mut bed: Box<Bed>) {
+    let nat = &mut bed.worked.0.program;
+    for record in bed.records.iter().flatten() {
+        let verdict = nat.step(record, &Probe::default(), &mut ());
+        assert!(matches!(verdict, Verdict::Forward { .. }), "{record:?}: {verdict:?}");
     }
 }
 
@@ -264,7 +281,7 @@ fn parse(mut frames: Unparsed) -> Unparsed {
     frames
 }
 
-#[library_benchmark]
+#[library_benchmark(teardown = assert_decided)]
 #[bench::udp_out(udp_out())]
 #[bench::udp_in(udp_in())]
 #[bench::tcp_out(tcp_out())]
@@ -282,7 +299,7 @@ fn write(mut packets: Unwritten) -> Unwritten {
     packets
 }
 
-#[library_benchmark]
+#[library_benchmark(teardown = assert_passed)]
 #[bench::udp_out(udp_out())]
 #[bench::udp_in(udp_in())]
 #[bench::udp_new(udp_new())]

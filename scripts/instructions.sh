@@ -17,7 +17,9 @@ need_runner() {
     version=$(sed -n '/^name = "gungraun"$/{n;s/^version = "\(.*\)"$/\1/p}' Cargo.lock)
     if [ "$(gungraun-runner --version 2>/dev/null)" != "gungraun-runner $version" ]; then
         say "Installing gungraun-runner $version"
-        cargo install --quiet --locked --force gungraun-runner --version "$version" ||
+        # It only starts valgrind, so it need not be optimised, which takes minutes.
+        CARGO_PROFILE_DEV_DEBUG=false cargo install --quiet --debug --locked --force \
+            gungraun-runner --version "$version" ||
             fail "cannot install gungraun-runner $version, which counts instructions"
     fi
 }

@@ -27,15 +27,14 @@ run_tests() {
     fi | tee -a "$log"
 }
 
-# The same, each test binary started as root.
-run_tests_as_root() {
+# The same, each test binary started as root; in a subshell, so that nothing later is.
+run_tests_as_root() (
     if [ "$EUID" -ne 0 ]; then
-        local host
         host=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
         export "CARGO_TARGET_${host}_RUNNER=sudo --non-interactive --preserve-env"
     fi
     run_tests "$@"
-}
+)
 
 # Reserves huge pages unless enough are free; what was reserved before is restored at the end.
 reserve_hugepages() {
@@ -81,6 +80,8 @@ if may_be_root && reserve_hugepages; then
 else
     say "Tests with huge pages skipped: cannot reserve $HUGE_PAGES of them"
 fi
+
+scripts/instructions.sh || status=1
 
 # Lines at the margin: a failed test prints its own, indented.
 summary=$(sed 's/\x1b\[[0-9;]*m//g' "$log" | grep -E '^( +Summary|test result:)' || true)

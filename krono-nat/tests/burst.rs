@@ -7,30 +7,12 @@ use std::collections::VecDeque;
 
 use common::*;
 use etherparse::PacketBuilder;
-use krono_core::carve;
 use krono_core::frame::MemFrame;
-use krono_core::packet::{Endpoint, Mac, Side};
-use krono_core::router::{Route, Router, RouterConfig, SideConfig};
-use krono_core::shard::{Outcome, Outcomes, Scratch, Shard};
+use krono_core::packet::{Endpoint, Side};
+use krono_core::shard::{Outcome, Outcomes};
 use krono_core::time::{Span, Ticks};
 use krono_nat::config::{Config, Filtering, Policy};
-use krono_nat::{Change, Event, Nat};
-use zerocopy::IntoBytes;
-
-const INSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const OUTSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
-
-fn side(mac: [u8; 6], address: &str, route: &str, via: &str) -> SideConfig {
-    SideConfig {
-        mac: Mac(mac),
-        address: address.parse().unwrap(),
-        vlan: None,
-        mtu: 1500,
-        routes: vec![Route { prefix: route.parse().unwrap(), via: via.parse().unwrap() }],
-        neighbours: vec![(via.parse().unwrap(), Mac(GATEWAY_MAC))],
-    }
-}
+use krono_nat::{Change, Event};
 
 /// A small, crowded translator: 40 records, 24 ports, no rest for freed ports.
 fn crowded(filtering: Filtering) -> Config {
@@ -48,20 +30,6 @@ fn crowded(filtering: Filtering) -> Config {
     settings.policy.timeouts.icmp = Span(10);
     settings.policy.timeouts.tcp_opening = Span(20);
     settings
-}
-
-/// A shard with what its bursts leave behind.
-type Worked = (Shard<Nat<'static>>, Box<Scratch<Nat<'static>>>);
-
-fn shard(config: &Config, now: Ticks) -> Worked {
-    let router = Router::new(&RouterConfig {
-        inside: side(INSIDE_MAC, "10.0.0.1/24", "100.64.0.0/16", "10.0.0.254"),
-        outside: side(OUTSIDE_MAC, "192.0.2.1/24", "0.0.0.0/0", "192.0.2.254"),
-        pool: config.pool.clone(),
-    });
-    let memory = Box::leak(carve::heap(Nat::memory_bytes(config)).into_boxed_slice());
-    let nat = Nat::new(config, memory.as_mut_bytes(), now).expect("no static mappings");
-    (Shard::new(router, nat), Box::default())
 }
 
 fn frame(random: &mut Random, side: Side, src: Endpoint, dst: Endpoint) -> Vec<u8> {

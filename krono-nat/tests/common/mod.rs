@@ -5,8 +5,12 @@ use std::net::Ipv4Addr;
 
 use krono_core::carve;
 use krono_core::drop::DropReason;
-use krono_core::packet::{Endpoint, FlowMeta, Kind, PacketMeta, Protocol, Side, TcpFlags, TcpMeta};
+use krono_core::packet::{
+    Endpoint, FlowMeta, Kind, Mac, PacketMeta, Protocol, Side, TcpFlags, TcpMeta,
+};
 use krono_core::program::{IcmpError, Program, Slot, Verdict};
+use krono_core::router::{Route, Router, RouterConfig, SideConfig};
+use krono_core::shard::{Scratch, Shard};
 use krono_core::time::{TICKS_PER_SECOND, Ticks};
 use krono_nat::config::{Config, Filtering, Firewall, Policy, Timeouts};
 use krono_nat::{Event, Nat};
@@ -199,6 +203,35 @@ pub fn dropped(reason: DropReason) -> Verdict {
 
 pub fn unreachable(reason: DropReason) -> Verdict {
     Verdict::Reject(reason, IcmpError::HOST_UNREACHABLE)
+}
+
+pub const INSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub const OUTSIDE_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+pub const GATEWAY_MAC: [u8; 6] = [2, 0, 0, 0, 0, 0xfe];
+
+fn side(mac: [u8; 6], address: &str, route: &str, via: &str) -> SideConfig {
+    SideConfig {
+        mac: Mac(mac),
+        address: address.parse().unwrap(),
+        vlan: None,
+        mtu: 1500,
+        routes: vec![Route { prefix: route.parse().unwrap(), via: via.parse().unwrap() }],
+        neighbours: vec![(via.parse().unwrap(), Mac(GATEWAY_MAC))],
+    }
+}
+
+/// A shard with what its bursts leave behind.
+pub type Worked = (Shard<Nat<'static>>, Box<Scratch<Nat<'static>>>);
+
+pub fn shard(config: &Config, now: Ticks) -> Worked {
+    let router = Router::new(&RouterConfig {
+        inside: side(INSIDE_MAC, "10.0.0.1/24", "100.64.0.0/16", "10.0.0.254"),
+        outside: side(OUTSIDE_MAC, "192.0.2.1/24", "0.0.0.0/0", "192.0.2.254"),
+        pool: config.pool.clone(),
+    });
+    let memory = Box::leak(carve::heap(Nat::memory_bytes(config)).into_boxed_slice());
+    let nat = Nat::new(config, memory.as_mut_bytes(), now).expect("no static mappings");
+    (Shard::new(router, nat), Box::default())
 }
 
 /// A small generator of numbers (SplitMix64), so that a printed seed repeats a run.

@@ -9,7 +9,7 @@ use crate::packet::Side;
 use crate::parse::parse_into;
 use crate::program::{Events, Program};
 use crate::router::{Admitted, Refusal};
-use crate::shard::{Action, Outcome, Outcomes, Packet, Scratch, Shard};
+use crate::shard::{Action, Outcome, Outcomes, Packet, Scratch, Shard, Step};
 use crate::time::Ticks;
 
 /// What the first look at a frame found.
@@ -46,7 +46,7 @@ impl<P: Program> Shard<P> {
         self.look_at_all(side, frames, scratch);
         self.probe_all(side, now, scratch);
         self.touch_all(scratch);
-        self.finish_all(frames, now, events, scratch, outcomes);
+        self.finish_all(side, frames, now, events, scratch, outcomes);
     }
 
     // The stages are functions of their own, so that each has all registers for its loop.
@@ -75,21 +75,24 @@ impl<P: Program> Shard<P> {
     #[inline(never)]
     fn probe_all(&self, side: Side, now: Ticks, scratch: &mut Scratch<P>) {
         for index in scratch.transit.iter() {
-            scratch.records[index] = P::record(&scratch.packets[index].meta, side, now);
-            scratch.probes[index] = self.program.probe(&scratch.records[index]);
+            let step = &mut scratch.steps[index];
+            step.record = P::record(&scratch.packets[index].meta, side, now);
+            step.probe = self.program.probe(&step.record);
         }
     }
 
     #[inline(never)]
     fn touch_all(&self, scratch: &mut Scratch<P>) {
         for index in scratch.transit.iter() {
-            self.program.touch(&scratch.records[index], &mut scratch.probes[index]);
+            let Step { record, probe } = &mut scratch.steps[index];
+            self.program.touch(record, probe);
         }
     }
 
     #[inline(never)]
     fn finish_all(
         &mut self,
+        side: Side,
         frames: &mut (impl Frames + ?Sized),
         now: Ticks,
         events: &mut impl Events<P::Event>,
@@ -100,11 +103,11 @@ impl<P: Program> Shard<P> {
         for (index, packet) in scratch.packets.iter().enumerate().take(frames.len()) {
             let frame = &mut frames.frame(index);
             if scratch.transit.contains(index) {
-                let (record, probe) = (&scratch.records[index], &scratch.probes[index]);
+                let Step { record, probe } = &scratch.steps[index];
                 let verdict = self.program.step(record, probe, events);
-                outcomes.push(self.carry_out(verdict, frame, packet, now));
+                outcomes.push(self.carry_out(verdict, side, frame, packet, now));
             } else if let Some(what) = exceptions.next() {
-                outcomes.push(self.finish_exception(*what, frame, packet, now));
+                outcomes.push(self.finish_exception(*what, side, frame, packet, now));
             }
         }
     }
@@ -112,8 +115,7 @@ impl<P: Program> Shard<P> {
     /// Parse and admit: nothing here depends on the packets before.
     #[inline]
     fn look(&self, side: Side, frame: &Frame<'_>, packet: &mut Packet) -> Found {
-        packet.side = side;
-        let Packet { meta, layout, .. } = packet;
+        let Packet { meta, layout } = packet;
         if let Err(reason) = parse_into(frame.bytes(), *frame.wire_len, meta, layout) {
             cold_path();
             return Found::Broken(reason);
@@ -130,6 +132,7 @@ impl<P: Program> Shard<P> {
     fn finish_exception(
         &mut self,
         what: Found,
+        side: Side,
         frame: &mut Frame<'_>,
         packet: &Packet,
         now: Ticks,
@@ -137,10 +140,10 @@ impl<P: Program> Shard<P> {
         match what {
             Found::Broken(reason) => Action::Drop(reason).into(),
             Found::Refused(Refusal { reason, error }) => {
-                self.reject(reason, error, frame, packet, now).into()
+                self.reject(side, reason, error, frame, packet, now).into()
             }
-            Found::Arp => self.converse(frame, packet, now),
-            Found::Local | Found::Transit => self.deliver(frame, packet, now).into(),
+            Found::Arp => self.converse(side, frame, packet, now),
+            Found::Local | Found::Transit => self.deliver(side, frame, packet, now).into(),
         }
     }
 }

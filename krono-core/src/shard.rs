@@ -112,20 +112,38 @@ impl Outcomes {
 /// burst would cost more than a packet does.
 pub struct Scratch<P: Program> {
     pub(crate) packets: [Packet; BURST_MAX],
-    pub(crate) records: [P::Record; BURST_MAX],
-    pub(crate) probes: [P::Probe; BURST_MAX],
+    pub(crate) steps: [Step<P>; BURST_MAX],
     /// Which of the packets are for the program.
     pub(crate) transit: Set,
     /// What the others are, in order.
     pub(crate) exceptions: ArrayVec<Found, BURST_MAX>,
 }
 
+/// A frame as it was parsed: one cache line.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Packet {
+    pub(crate) meta: PacketMeta,
+    pub(crate) layout: Layout,
+}
+
+const _: () = assert!(size_of::<Packet>() == 64);
+
+/// What a program knows of a packet; with a lean record and probe it is one cache line as well.
+#[repr(align(64))]
+pub(crate) struct Step<P: Program> {
+    pub(crate) record: P::Record,
+    pub(crate) probe: P::Probe,
+}
+
 impl<P: Program> Default for Scratch<P> {
     fn default() -> Self {
         Scratch {
             packets: [Packet::default(); BURST_MAX],
-            records: [P::Record::default(); BURST_MAX],
-            probes: [P::Probe::default(); BURST_MAX],
+            steps: std::array::from_fn(|_| Step {
+                record: P::Record::default(),
+                probe: P::Probe::default(),
+            }),
             transit: Set::default(),
             exceptions: ArrayVec::new(),
         }
@@ -149,16 +167,17 @@ impl<P: Program> Shard<P> {
     pub(crate) fn carry_out(
         &mut self,
         verdict: Verdict,
+        side: Side,
         frame: &mut Frame<'_>,
         packet: &Packet,
         now: Ticks,
     ) -> Action {
         match verdict {
             Verdict::Forward { to, source, destination } => {
-                self.forward(to, source, destination, frame, packet, now)
+                self.forward((side, to), source, destination, frame, packet, now)
             }
             Verdict::Drop(reason) => Action::Drop(reason),
-            Verdict::Reject(reason, error) => self.reject(reason, Some(error), frame, packet, now),
+            Verdict::Reject(reason, error) => self.reject(side, reason, Some(error), frame, packet, now),
             Verdict::Consume => Action::Consume,
         }
     }
@@ -166,7 +185,7 @@ impl<P: Program> Shard<P> {
     #[inline(always)]
     fn forward(
         &mut self,
-        to: Side,
+        (side, to): (Side, Side),
         source: Slot,
         destination: Slot,
         frame: &mut Frame<'_>,
@@ -181,14 +200,14 @@ impl<P: Program> Shard<P> {
             Ok(hop) => hop,
             Err(Refusal { reason, error }) => {
                 cold_path();
-                return self.reject(reason, error, frame, packet, now);
+                return self.reject(side, reason, error, frame, packet, now);
             }
         };
         let mtu = self.router.mtu(to);
         if packet.meta.ip_len > mtu {
             cold_path();
             let (reason, error) = too_big(&packet.meta, mtu);
-            return self.reject(reason, error, frame, packet, now);
+            return self.reject(side, reason, error, frame, packet, now);
         }
         let (Hop::Ready(neighbour) | Hop::Wait(neighbour)) = hop;
         let (Packet { meta, layout, .. }, link) = (packet, self.router.link(neighbour));
@@ -209,13 +228,13 @@ impl<P: Program> Shard<P> {
     #[cold]
     pub(crate) fn reject(
         &mut self,
+        side: Side,
         reason: DropReason,
         error: Option<IcmpError>,
         frame: &mut Frame<'_>,
         packet: &Packet,
         now: Ticks,
     ) -> Action {
-        let side = packet.side;
         let Some(error) = error.filter(|_| reply::may_answer(&packet.meta)) else {
             return Action::Drop(reason);
         };
@@ -232,8 +251,13 @@ impl<P: Program> Shard<P> {
 
     /// A packet for the shard itself: it answers pings, and tells that no port is open.
     #[cold]
-    pub(crate) fn deliver(&mut self, frame: &mut Frame<'_>, packet: &Packet, now: Ticks) -> Action {
-        let side = packet.side;
+    pub(crate) fn deliver(
+        &mut self,
+        side: Side,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        now: Ticks,
+    ) -> Action {
         if packet.meta.kind == Kind::IcmpRequest && packet.meta.icmp_type == ICMP_ECHO {
             let link = self.answer_link(side, frame);
             return match reply::echo_reply(frame, &packet.layout) {
@@ -242,18 +266,18 @@ impl<P: Program> Shard<P> {
             };
         }
         let error = (packet.meta.kind == Kind::Udp).then_some(IcmpError::PORT_UNREACHABLE);
-        self.reject(DropReason::LocalUnsupported, error, frame, packet, now)
+        self.reject(side, DropReason::LocalUnsupported, error, frame, packet, now)
     }
 
     /// ARP: what it says of neighbours is noted, and a request for the shard is answered.
     #[cold]
     pub(crate) fn converse(
         &mut self,
+        side: Side,
         frame: &mut Frame<'_>,
         packet: &Packet,
         now: Ticks,
     ) -> Outcome {
-        let side = packet.side;
         let sender = reply::arp_sender(frame, &packet.layout);
         let ArpAction { fate, released } = self.router.on_arp(side, &packet.meta, sender, now);
         let action = match fate {
@@ -285,12 +309,4 @@ fn too_big(meta: &PacketMeta, mtu: u16) -> (DropReason, Option<IcmpError>) {
     } else {
         (DropReason::TooBig, None)
     }
-}
-
-/// A frame as it was parsed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Packet {
-    pub(crate) meta: PacketMeta,
-    pub(crate) layout: Layout,
-    pub(crate) side: Side,
 }

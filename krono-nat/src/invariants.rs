@@ -20,7 +20,7 @@ impl Nat<'_> {
         let mut permitted = HashMap::<u32, u32>::new();
         let mut mappings_of = HashMap::<(u32, Protocol), u16>::new();
         let mut mappings = [0; Protocol::COUNT];
-        let mut live = 0;
+        let (mut live, mut untranslated) = (0, 0);
         for index in 0..self.free.high_water() {
             let entry = &self.entries[index as usize];
             if entry.kind() == EntryKind::Free {
@@ -48,10 +48,12 @@ impl Nat<'_> {
                     assert_eq!(mapping.translation, translation);
                     *sessions_of.entry(entry.owner).or_default() += 1;
                 }
-                _ => {}
+                EntryKind::Bypass => untranslated += 1,
+                EntryKind::Permit | EntryKind::Free => {}
             }
         }
         assert_eq!(live, self.free.len());
+        assert_eq!(self.untranslated, untranslated);
         assert_eq!(self.table.len(), self.free.len() as usize);
         assert_eq!(self.counts.sessions, sessions);
         assert_eq!(self.counts.mappings, mappings.iter().sum::<u64>());

@@ -104,6 +104,7 @@ impl<'m> Nat<'m> {
             ports_per_subscriber: config.ports_per_subscriber,
             policy: Policy { statics: Vec::new(), ..config.policy.clone() },
             counts: Counts::default(),
+            untranslated: 0,
         };
         nat.swap_policy(&mut config.policy.clone(), now, &mut ())?;
         Ok(nat)

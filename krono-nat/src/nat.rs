@@ -35,17 +35,27 @@ pub struct Nat<'m> {
     pub(crate) ports_per_subscriber: u16,
     pub(crate) policy: Policy,
     pub(crate) counts: crate::view::Counts,
+    /// Live untranslated sessions.
+    pub(crate) untranslated: u32,
 }
 
-/// Where a record's mapping seems to be; a hint, see [`Program`].
-#[derive(Clone, Copy, Debug, Default)]
+/// Where a record's mapping seems to be; a hint, see [`Program`]: 24 bytes.
+#[derive(Clone, Copy, Debug)]
 pub struct Probe {
     /// From inside: the place in the flow table.
     bucket: table::Probe,
-    /// From outside: the place in the array of public ports.
-    port: Option<usize>,
-    /// The entry that is probably the mapping.
-    entry: Option<u32>,
+    /// From outside: the place in the array of public ports, or [`NOWHERE`].
+    port: u32,
+    /// The entry that is probably the mapping, or [`NOWHERE`].
+    entry: u32,
+}
+
+const NOWHERE: u32 = u32::MAX;
+
+impl Default for Probe {
+    fn default() -> Self {
+        Probe { bucket: table::Probe::default(), port: NOWHERE, entry: NOWHERE }
+    }
 }
 
 /// A refusal ends a packet's way early.
@@ -73,25 +83,27 @@ impl Program for Nat<'_> {
                 Probe { bucket: self.table.probe(hash), ..Probe::default() }
             }
             Side::Outside => {
-                let port = self.ports.slot(record.protocol, record.dst);
-                if let Some(slot) = port {
-                    table::prefetch(self.ports.entries(), slot);
-                }
-                Probe { port, ..Probe::default() }
+                let Some(slot) = self.ports.slot(record.protocol, record.dst) else {
+                    return Probe::default();
+                };
+                table::prefetch(self.ports.entries(), slot);
+                Probe { port: u32::try_from(slot).unwrap_or(NOWHERE), ..Probe::default() }
             }
         }
     }
 
     #[inline]
     fn touch(&self, record: &Record, probe: &mut Probe) {
-        probe.entry = match record.side {
+        let entry = match record.side {
             Side::Inside => self.table.touch(&mut probe.bucket),
-            Side::Outside => probe.port.and_then(|slot| match self.ports.at(slot) {
+            Side::Outside if probe.port == NOWHERE => None,
+            Side::Outside => match self.ports.at(probe.port as usize) {
                 Lookup::Owned(mapping) => Some(mapping),
                 _ => None,
-            }),
+            },
         };
-        if let Some(entry) = probe.entry {
+        if let Some(entry) = entry {
+            probe.entry = entry;
             table::prefetch(self.entries, entry as usize);
         }
     }
@@ -125,8 +137,8 @@ impl Nat<'_> {
         probe: &Probe,
         events: &mut impl Events<Event>,
     ) -> Verdict {
-        if let Some(index) = probe.entry
-            && let Some(entry) = self.entries.get_mut(index as usize)
+        let index = probe.entry;
+        if let Some(entry) = self.entries.get_mut(index as usize)
             && entry.maps(record.protocol, record.src)
             && entry.goes_on_with(record.dst, record)
             && entry.flags.is_usual()
@@ -139,16 +151,23 @@ impl Nat<'_> {
             }
         }
         cold_path();
-        self.pass_out_in_full(record, events)
+        self.pass_out_in_full(record, probe, events)
     }
 
     /// A packet from a subscriber that opens or ends something, or whose session is not the first
     /// one of its mapping.
     #[inline(never)]
-    fn pass_out_in_full(&mut self, record: &Record, events: &mut impl Events<Event>) -> Verdict {
-        let session = match self.session_from_inside(record) {
+    fn pass_out_in_full(
+        &mut self,
+        record: &Record,
+        probe: &Probe,
+        events: &mut impl Events<Event>,
+    ) -> Verdict {
+        let mapping = self.probed_mapping(record, probe);
+        let session = mapping.and_then(|at| self.session_of(at, record.dst, record.now));
+        let session = match session {
             Some(session) => session,
-            None => match self.open_from_inside(record, events) {
+            None => match self.open_from_inside(mapping, record, events) {
                 Ok(session) => session,
                 Err(refusal) => return refusal,
             },
@@ -181,8 +200,8 @@ impl Nat<'_> {
         events: &mut impl Events<Event>,
     ) -> Verdict {
         // Which place in the array is the port's never changes: that much is more than a hint.
-        if let Some(place) = probe.port
-            && let Lookup::Owned(mapping) = self.ports.at(place)
+        if probe.port != NOWHERE
+            && let Lookup::Owned(mapping) = self.ports.at(probe.port as usize)
             && self.entries[mapping as usize].goes_on_with(record.src, record)
             && record.kind != Kind::IcmpRequest
         {
@@ -358,6 +377,14 @@ impl Nat<'_> {
 
     fn live_session(&self, key: Key, now: Ticks) -> Option<u32> {
         self.find(key).filter(|index| !self.entries[*index as usize].is_over(now))
+    }
+
+    /// The sender's mapping, with the help of its probe.
+    #[inline]
+    fn probed_mapping(&self, record: &Record, probe: &Probe) -> Option<u32> {
+        let key = Key::mapping(record.protocol, record.src);
+        let is_it = |index| self.entries[index as usize].maps(record.protocol, record.src);
+        self.table.find_probed(&probe.bucket, || self.hash_of(key), is_it)
     }
 
     pub(crate) fn mapping_of(&self, protocol: Protocol, inside: Endpoint) -> Option<u32> {

@@ -16,19 +16,23 @@ use crate::record::Record;
 use crate::tcp::Connection;
 
 impl Nat<'_> {
-    /// Opens a session for a packet from a subscriber, or finds the untranslated one it is in.
+    /// Opens a session for a packet from a subscriber, whose `mapping` was found if it has one, or
+    /// finds the untranslated session that the packet is in.
     #[cold]
     pub(crate) fn open_from_inside(
         &mut self,
+        mut mapping: Option<u32>,
         record: &Record,
         events: &mut impl Events<Event>,
     ) -> Decision<u32> {
-        let session_key = Key::session(record.protocol, record.src, record.dst);
-        if let Some(session) = self.find_or_bury(session_key, record.now, events) {
-            return Ok(session);
+        if self.may_have_own_record(mapping) {
+            let session_key = Key::session(record.protocol, record.src, record.dst);
+            if let Some(session) = self.find_or_bury(session_key, record.now, events) {
+                return Ok(session);
+            }
+            mapping = self.mapping_of(record.protocol, record.src);
         }
-        let mapping_key = Key::mapping(record.protocol, record.src);
-        let mapping = self.find_or_bury(mapping_key, record.now, events);
+        let mapping = mapping.and_then(|at| self.keep_or_bury(at, record.now, events));
         begins_session(record)?;
         let firewall = &self.policy.firewall;
         if !firewall.admits(Side::Inside, record.protocol, record.src, record.dst) {
@@ -122,6 +126,7 @@ impl Nat<'_> {
         entry.begin(remote, Ticks::default(), connection);
         entry.deadline = record.now.after(timeout(&self.policy, &entry));
         let session = self.create(entry)?;
+        self.untranslated += 1;
         self.counts.sessions += 1;
         self.emit(Change::SessionCreated, session, events);
         Ok(session)
@@ -262,6 +267,12 @@ impl Nat<'_> {
         self.free.give(index, |next| *entry = Entry::free(next));
     }
 
+    /// Whether a session from this mapping, or from an endpoint without one, can be in a record of
+    /// its own: a further one or an untranslated one.
+    fn may_have_own_record(&self, mapping: Option<u32>) -> bool {
+        self.untranslated > 0 || mapping.is_some_and(|at| self.entries[at as usize].users > 0)
+    }
+
     /// The entry with this key, unless it is over: then it is buried, and its mapping with it if
     /// that has nothing left.
     fn find_or_bury(
@@ -271,8 +282,19 @@ impl Nat<'_> {
         events: &mut impl Events<Event>,
     ) -> Option<u32> {
         let index = self.find(key)?;
+        self.keep_or_bury(index, now, events)
+    }
+
+    /// The entry at `index`, which is buried if it is over.
+    fn keep_or_bury(
+        &mut self,
+        index: u32,
+        now: Ticks,
+        events: &mut impl Events<Event>,
+    ) -> Option<u32> {
         let entry = &self.entries[index as usize];
         if entry.flags.has(Flags::SESSION) && entry.is_over(now) {
+            let key = entry.key();
             self.end_session(index, now, events);
             return self.find(key);
         }
@@ -301,7 +323,10 @@ impl Nat<'_> {
                 self.entries[entry.owner as usize].users -= 1;
                 self.end_if_idle(entry.owner, now, events);
             }
-            _ => self.destroy(session),
+            _ => {
+                self.untranslated -= 1;
+                self.destroy(session);
+            }
         }
     }
 

@@ -4,12 +4,12 @@
 use std::hint::cold_path;
 
 use crate::drop::DropReason;
-use crate::frame::{BURST_MAX, Frame, Frames};
+use crate::frame::{Frame, Frames, Set};
 use crate::packet::Side;
 use crate::parse::parse_into;
-use crate::program::{Events, Program};
+use crate::program::{Events, Program, Verdict};
 use crate::router::{Admitted, Refusal};
-use crate::shard::{Action, Outcome, Outcomes, Packet, Scratch, Shard, Step};
+use crate::shard::{Outcomes, Packet, Scratch, Shard, Step};
 use crate::time::Ticks;
 
 /// What the first look at a frame found.
@@ -42,7 +42,7 @@ impl<P: Program> Shard<P> {
         scratch: &mut Scratch<P>,
         outcomes: &mut Outcomes,
     ) {
-        outcomes.clear();
+        outcomes.begin(frames.len());
         self.look_at_all(side, frames, scratch);
         self.probe_all(side, now, scratch);
         self.touch_all(scratch);
@@ -102,13 +102,26 @@ impl<P: Program> Shard<P> {
         let mut exceptions = scratch.exceptions.iter();
         for (index, packet) in scratch.packets.iter().enumerate().take(frames.len()) {
             let frame = &mut frames.frame(index);
-            if scratch.transit.contains(index) {
-                let Step { record, probe } = &scratch.steps[index];
-                let verdict = self.program.step(record, probe, events);
-                outcomes.push(self.carry_out(verdict, side, frame, packet, now));
-            } else if let Some(what) = exceptions.next() {
-                outcomes.push(self.finish_exception(*what, side, frame, packet, now));
+            if !scratch.transit.contains(index) {
+                let what = *exceptions.next().expect("what is not in transit is an exception");
+                outcomes.push(self.finish_exception(what, side, frame, packet, now));
+                continue;
             }
+            let Step { record, probe } = &scratch.steps[index];
+            let action = match self.program.step(record, probe, events) {
+                Verdict::Forward { to, source, destination } => {
+                    let slots = (source, destination);
+                    match self.forward((side, to), slots, frame, packet, now) {
+                        Ok(()) => {
+                            outcomes.send(index, to);
+                            continue;
+                        }
+                        Err(action) => action,
+                    }
+                }
+                verdict => self.withhold(verdict, side, frame, packet, now),
+            };
+            outcomes.push(action.into());
         }
     }
 
@@ -126,50 +139,5 @@ impl<P: Program> Shard<P> {
             Ok(Admitted::Arp) => Found::Arp,
             Err(refusal) => Found::Refused(refusal),
         }
-    }
-
-    #[cold]
-    fn finish_exception(
-        &mut self,
-        what: Found,
-        side: Side,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        now: Ticks,
-    ) -> Outcome {
-        match what {
-            Found::Broken(reason) => Action::Drop(reason).into(),
-            Found::Refused(Refusal { reason, error }) => {
-                self.reject(side, reason, error, frame, packet, now).into()
-            }
-            Found::Arp => self.converse(side, frame, packet, now),
-            Found::Local | Found::Transit => self.deliver(side, frame, packet, now).into(),
-        }
-    }
-}
-
-/// Some of the frames of a burst.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Set(u64);
-
-const _: () = assert!(BURST_MAX <= u64::BITS as usize);
-
-impl Set {
-    #[inline]
-    fn insert(&mut self, index: usize) {
-        self.0 |= 1 << index;
-    }
-
-    #[inline]
-    fn contains(self, index: usize) -> bool {
-        self.0 & 1 << index != 0
-    }
-
-    /// In order.
-    #[inline]
-    fn iter(self) -> impl Iterator<Item = usize> {
-        let next = |rest: &u64| Some(rest & (rest - 1)).filter(|rest| *rest != 0);
-        let sets = std::iter::successors(Some(self.0).filter(|set| *set != 0), next);
-        sets.map(|set| set.trailing_zeros() as usize)
     }
 }

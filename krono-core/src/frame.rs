@@ -96,6 +96,32 @@ pub trait Frames {
 /// The most frames in one burst.
 pub const BURST_MAX: usize = 64;
 
+/// Some of the frames of a burst, a bit for each.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Set(u64);
+
+impl Set {
+    #[inline]
+    pub(crate) fn insert(&mut self, index: usize) {
+        self.0 |= 1 << index;
+    }
+
+    #[inline]
+    pub(crate) fn contains(self, index: usize) -> bool {
+        self.0 & 1 << index != 0
+    }
+
+    /// In order.
+    #[inline]
+    pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
+        let next = |rest: &u64| Some(rest & (rest - 1)).filter(|rest| *rest != 0);
+        let sets = std::iter::successors(Some(self.0).filter(|set| *set != 0), next);
+        sets.map(|set| set.trailing_zeros() as usize)
+    }
+}
+
+const _: () = assert!(BURST_MAX <= u64::BITS as usize);
+
 /// A frame in plain memory, for tests and tools: 128 bytes of headroom as in an mbuf.
 #[derive(Clone, Debug)]
 pub struct MemFrame {

@@ -311,6 +311,16 @@ impl Mac {
     /// All ones: every station.
     pub const BROADCAST: Mac = Mac([0xff; 6]);
 
+    /// Whether two addresses are the same. (What `==` of arrays of 6 bytes becomes is longer.)
+    #[inline]
+    pub(crate) fn is(self, other: Mac) -> bool {
+        let halves = |Mac([a, b, c, d, e, f]): Mac| {
+            (u32::from_ne_bytes([a, b, c, d]), u16::from_ne_bytes([e, f]))
+        };
+        let ((a, b), (c, d)) = (halves(self), halves(other));
+        a == c && b == d
+    }
+
     /// Whether this is a group address (multicast or broadcast).
     pub const fn is_group(self) -> bool {
         self.0[0] & 1 != 0

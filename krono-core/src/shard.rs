@@ -4,9 +4,9 @@ use std::hint::cold_path;
 
 use arrayvec::ArrayVec;
 
-use crate::burst::{Found, Set};
+use crate::burst::Found;
 use crate::drop::DropReason;
-use crate::frame::{BURST_MAX, Frame};
+use crate::frame::{BURST_MAX, Frame, Set};
 use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
 use crate::parse::ICMP_ECHO;
 use crate::program::{IcmpError, Program, Slot, Verdict};
@@ -74,26 +74,23 @@ impl Outcomes {
         Outcomes { len: 0, sent: [0; 2], others: ArrayVec::new_const() }
     }
 
-    /// Forgets all.
+    /// Makes ready for those of so many frames, each of which is noted once and in order.
     #[inline]
-    pub(crate) fn clear(&mut self) {
-        (self.len, self.sent) = (0, [0; 2]);
+    pub(crate) fn begin(&mut self, frames: usize) {
+        (self.len, self.sent) = (frames, [0; 2]);
         self.others.clear();
     }
 
-    /// That of the next frame, of which there are [`BURST_MAX`] at most.
+    /// The frame at `index` is to be sent.
     #[inline]
-    pub(crate) fn push(&mut self, outcome: impl Into<Outcome>) {
-        match outcome.into() {
-            Outcome { action: Action::Send(side), released: None } => {
-                self.sent[side as usize] |= 1 << self.len;
-            }
-            other => {
-                cold_path();
-                self.others.push(other);
-            }
-        }
-        self.len += 1;
+    pub(crate) fn send(&mut self, index: usize, to: Side) {
+        self.sent[to as usize] |= 1 << index;
+    }
+
+    /// Something else is to be done with the next frame.
+    #[cold]
+    pub(crate) fn push(&mut self, outcome: Outcome) {
+        self.others.push(outcome);
     }
 
     /// All of them, in order.
@@ -162,9 +159,55 @@ impl<P: Program> Shard<P> {
         rewrite::write_link(frame, link.byte_len(), link)
     }
 
-    /// Carries out a verdict.
+    /// Forwards a packet that arrived at `side`.
+    ///
+    /// # Errors
+    /// What becomes of it instead if it cannot be sent at once.
     #[inline(always)]
-    pub(crate) fn carry_out(
+    pub(crate) fn forward(
+        &mut self,
+        (side, to): (Side, Side),
+        (source, destination): (Slot, Slot),
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        now: Ticks,
+    ) -> Result<(), Action> {
+        let Packet { meta, layout } = packet;
+        let program = &self.program;
+        let translation = |slot: Slot| slot.is_some().then(|| program.translation(slot));
+        let (source, destination) = (translation(source), translation(destination));
+        let address = destination.map_or(meta.to, |to| to.inside().addr);
+        let hop = match self.router.route(to, address, now) {
+            Ok(hop) => hop,
+            Err(Refusal { reason, error }) => {
+                cold_path();
+                return Err(self.reject(side, reason, error, frame, packet, now));
+            }
+        };
+        let mtu = self.router.mtu(to);
+        if meta.ip_len > mtu {
+            cold_path();
+            let (reason, error) = too_big(meta, mtu);
+            return Err(self.reject(side, reason, error, frame, packet, now));
+        }
+        let (Hop::Ready(neighbour) | Hop::Wait(neighbour)) = hop;
+        let link = self.router.link(neighbour);
+        if !rewrite::forward(frame, layout, meta, source, destination, link) {
+            cold_path();
+            return Err(Action::Drop(DropReason::NoHeadroom));
+        }
+        match hop {
+            Hop::Ready(_) => Ok(()),
+            Hop::Wait(_) => {
+                cold_path();
+                Err(Action::Hold(to, neighbour))
+            }
+        }
+    }
+
+    /// Carries out a verdict that is not to forward the packet.
+    #[cold]
+    pub(crate) fn withhold(
         &mut self,
         verdict: Verdict,
         side: Side,
@@ -173,54 +216,12 @@ impl<P: Program> Shard<P> {
         now: Ticks,
     ) -> Action {
         match verdict {
-            Verdict::Forward { to, source, destination } => {
-                self.forward((side, to), source, destination, frame, packet, now)
-            }
             Verdict::Drop(reason) => Action::Drop(reason),
-            Verdict::Reject(reason, error) => self.reject(side, reason, Some(error), frame, packet, now),
+            Verdict::Reject(reason, error) => {
+                self.reject(side, reason, Some(error), frame, packet, now)
+            }
             Verdict::Consume => Action::Consume,
-        }
-    }
-
-    #[inline(always)]
-    fn forward(
-        &mut self,
-        (side, to): (Side, Side),
-        source: Slot,
-        destination: Slot,
-        frame: &mut Frame<'_>,
-        packet: &Packet,
-        now: Ticks,
-    ) -> Action {
-        let program = &self.program;
-        let translation = |slot: Slot| slot.is_some().then(|| program.translation(slot));
-        let (source, destination) = (translation(source), translation(destination));
-        let address = destination.map_or(packet.meta.to, |to| to.inside().addr);
-        let hop = match self.router.route(to, address, now) {
-            Ok(hop) => hop,
-            Err(Refusal { reason, error }) => {
-                cold_path();
-                return self.reject(side, reason, error, frame, packet, now);
-            }
-        };
-        let mtu = self.router.mtu(to);
-        if packet.meta.ip_len > mtu {
-            cold_path();
-            let (reason, error) = too_big(&packet.meta, mtu);
-            return self.reject(side, reason, error, frame, packet, now);
-        }
-        let (Hop::Ready(neighbour) | Hop::Wait(neighbour)) = hop;
-        let (Packet { meta, layout, .. }, link) = (packet, self.router.link(neighbour));
-        if !rewrite::forward(frame, layout, meta, source, destination, link) {
-            cold_path();
-            return Action::Drop(DropReason::NoHeadroom);
-        }
-        match hop {
-            Hop::Ready(_) => Action::Send(to),
-            Hop::Wait(_) => {
-                cold_path();
-                Action::Hold(to, neighbour)
-            }
+            Verdict::Forward { .. } => unreachable!("forwarded packets are not withheld"),
         }
     }
 
@@ -246,6 +247,26 @@ impl<P: Program> Shard<P> {
         match reply::icmp_error(frame, &packet.layout, error, from) {
             Some(l3) if rewrite::write_link(frame, l3, &link) => Action::Answer(side, Some(reason)),
             _ => Action::Drop(DropReason::NoHeadroom),
+        }
+    }
+
+    /// What becomes of a frame that is not for the program.
+    #[cold]
+    pub(crate) fn finish_exception(
+        &mut self,
+        what: Found,
+        side: Side,
+        frame: &mut Frame<'_>,
+        packet: &Packet,
+        now: Ticks,
+    ) -> Outcome {
+        match what {
+            Found::Broken(reason) => Action::Drop(reason).into(),
+            Found::Refused(Refusal { reason, error }) => {
+                self.reject(side, reason, error, frame, packet, now).into()
+            }
+            Found::Arp => self.converse(side, frame, packet, now),
+            Found::Local | Found::Transit => self.deliver(side, frame, packet, now).into(),
         }
     }
 

@@ -5,6 +5,8 @@
 use std::hint::cold_path;
 use std::net::Ipv4Addr;
 
+use ipnet::Ipv4Net;
+
 use super::{Interface, Refusal, Router};
 use crate::drop::DropReason;
 use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
@@ -56,13 +58,10 @@ impl Router {
         Ok(Admitted::Transit)
     }
 
-    /// Whether [`Router::check_addresses`] would find nothing: both addresses are some host's in
-    /// the wide world, far from the shard's own links. So are nearly all packets'.
+    /// Whether [`Router::check_addresses`] would find nothing, as for nearly all packets.
     #[inline]
     fn is_ordinary(&self, from: Ipv4Addr, to: Ipv4Addr) -> bool {
-        let [inside, outside] = &self.interfaces;
-        let is_near = |addr| inside.is_on_link(addr) || outside.is_on_link(addr);
-        from != to && is_common(from) && is_common(to) && !is_near(from) && !is_near(to)
+        from != to && !self.notable.may_hold(from) && !self.notable.may_hold(to)
     }
 
     /// What is to be said of the two addresses of a packet, the sender's origin aside. True: it is
@@ -126,12 +125,6 @@ impl Router {
 }
 
 impl Interface {
-    /// Whether an address lies in the connected network.
-    #[inline]
-    fn is_on_link(&self, addr: Ipv4Addr) -> bool {
-        u32::from_ne_bytes(addr.octets()) & self.mask == self.network
-    }
-
     /// Whether a frame is for this interface. IPv4 is taken only if sent to it alone: what came
     /// as a link-layer broadcast is not forwarded (RFC 1812, 5.3.4) nor delivered (RFC 1122,
     /// 3.3.6), and multicast is not implemented.
@@ -144,8 +137,11 @@ impl Interface {
         if !vlan_fits {
             return Err(DropReason::VlanUnknown);
         }
+        if to.is(self.mac) {
+            return Ok(());
+        }
+        cold_path();
         match to {
-            to if to == self.mac => Ok(()),
             Mac::BROADCAST if is_arp => Ok(()),
             to if to.is_group() && !is_arp => Err(DropReason::MulticastUnsupported),
             _ => Err(DropReason::MacNotOurs),
@@ -153,21 +149,46 @@ impl Interface {
     }
 }
 
-/// Whether an address is of a kind that needs no closer look: not this network (0/8), nor
-/// loopback (127/8), link-local (169.254/16, with all of 169/8), multicast or reserved (224/3).
-#[inline]
-fn is_common(addr: Ipv4Addr) -> bool {
-    const CLOSER_LOOK: [bool; 256] = {
-        let mut table = [false; 256];
-        (table[0], table[127], table[169]) = (true, true, true);
-        let mut octet = 224;
-        while octet < 256 {
-            table[octet] = true;
-            octet += 1;
+/// The /16s with addresses that are not just some host's in the wide world: one bit for each.
+#[derive(Debug)]
+pub(super) struct Notable(Box<[u64; Self::WORDS]>);
+
+impl Notable {
+    const WORDS: usize = (1 << 16) / 64;
+
+    /// The networks of special use, and those that the shard is connected to, in which lie its own
+    /// addresses and its links' broadcasts.
+    pub(super) fn new(connected: [Ipv4Net; 2]) -> Self {
+        let mut notable = Notable(Box::new([0; Self::WORDS]));
+        for block in (0..1 << 16).map(|high: u32| Ipv4Addr::from_bits(high << 16)) {
+            let is_special = is_this_network(block)
+                || block.is_loopback()
+                || block.is_link_local()
+                || is_group_or_reserved(block);
+            let block = Ipv4Net::new_assert(block, 16);
+            let is_near = connected.iter().any(|net| net.contains(&block) || block.contains(net));
+            if is_special || is_near {
+                let (word, bit) = Self::place(block.addr());
+                notable.0[word] |= bit;
+            }
         }
-        table
-    };
-    !CLOSER_LOOK[usize::from(addr.octets()[0])]
+        notable
+    }
+
+    /// Whether the address may be notable; false: certainly not.
+    #[inline(always)]
+    fn may_hold(&self, addr: Ipv4Addr) -> bool {
+        let (word, bit) = Self::place(addr);
+        self.0[word] & bit != 0
+    }
+
+    /// By the first two bytes as they lie in memory, so that they need not be swapped.
+    #[inline(always)]
+    fn place(addr: Ipv4Addr) -> (usize, u64) {
+        let [a, b, ..] = addr.octets();
+        let block = usize::from(u16::from_ne_bytes([a, b]));
+        (block / 64, 1 << (block % 64))
+    }
 }
 
 /// 0.0.0.0/8 (RFC 1122, 3.2.1.3).

@@ -16,6 +16,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 pub use self::admit::Admitted;
+use self::admit::Notable;
 pub use self::neighbours::{Duty, NEIGHBOURS_MAX, NeighbourId};
 use self::neighbours::{Neighbours, Reach};
 use self::rate::TokenBucket;
@@ -129,6 +130,7 @@ pub enum ArpFate {
 pub struct Router {
     interfaces: [Interface; 2],
     pool: Prefixes<()>,
+    notable: Notable,
     neighbours: Neighbours,
 }
 
@@ -137,9 +139,6 @@ pub struct Router {
 struct Interface {
     mac: Mac,
     address: Ipv4Net,
-    /// The connected network and its mask, as in a packet.
-    network: u32,
-    mask: u32,
     /// The connected network's first and last address: the broadcasts of 4.2BSD and of today (RFC
     /// 1812, 4.2.3.1). A link of two addresses has but the limited broadcast (RFC 3021).
     broadcasts: [Ipv4Addr; 2],
@@ -175,6 +174,7 @@ impl Router {
         );
         Router {
             interfaces: sides.map(|(side, config)| Interface::new(side, config, &neighbours)),
+            notable: Notable::new(sides.map(|(_, side)| side.address)),
             pool: Prefixes::new(config.pool.iter().map(|prefix| (*prefix, ()))),
             neighbours,
         }
@@ -331,8 +331,6 @@ impl Interface {
         Interface {
             mac: config.mac,
             address: config.address,
-            network: u32::from_ne_bytes(config.address.network().octets()),
-            mask: u32::from_ne_bytes(config.address.netmask().octets()),
             broadcasts: match config.address.prefix_len() {
                 31.. => [Ipv4Addr::BROADCAST; 2],
                 _ => [config.address.network(), config.address.broadcast()],

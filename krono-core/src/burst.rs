@@ -83,9 +83,14 @@ impl<P: Program> Shard<P> {
 
     #[inline(never)]
     fn touch_all(&self, scratch: &mut Scratch<P>) {
-        for index in scratch.transit.iter() {
-            let Step { record, probe } = &mut scratch.steps[index];
-            self.program.touch(record, probe);
+        let mut open = scratch.transit;
+        while !open.is_empty() {
+            for index in std::mem::take(&mut open).iter() {
+                let Step { record, probe } = &mut scratch.steps[index];
+                if self.program.touch(record, probe) {
+                    open.insert(index);
+                }
+            }
         }
     }
 

@@ -102,6 +102,11 @@ pub(crate) struct Set(u64);
 
 impl Set {
     #[inline]
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
     pub(crate) fn insert(&mut self, index: usize) {
         self.0 |= 1 << index;
     }

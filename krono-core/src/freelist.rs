@@ -43,6 +43,13 @@ impl FreeList {
         Some(index)
     }
 
+    /// The record that [`FreeList::take`] gives next, so that it can be fetched: any number if all
+    /// are in use.
+    #[inline]
+    pub const fn next(&self) -> u32 {
+        if self.head != Self::END { self.head } else { self.fresh }
+    }
+
     /// Takes back the record at `index`, which must be in use. `set_next` keeps its argument in
     /// the record until it is taken again.
     #[inline]

@@ -27,8 +27,10 @@ pub trait Program {
     /// Hashes the record's key and prefetches the first line of its place in the table.
     fn probe(&self, record: &Self::Record) -> Self::Probe;
 
-    /// Matches tags and prefetches the entry itself.
-    fn touch(&self, record: &Self::Record, probe: &mut Self::Probe);
+    /// Matches tags and prefetches the entry itself. True if there is more to fetch, which can be
+    /// known only when what was asked for now has come: then it is called once more, after the rest
+    /// of the burst. That must end soon.
+    fn touch(&self, record: &Self::Record, probe: &mut Self::Probe) -> bool;
 
     /// Decides the packet and changes the state.
     fn step(

@@ -1,6 +1,8 @@
 //! Time passes: sessions end, and freed ports come back.
 
+use arrayvec::ArrayVec;
 use krono_core::program::Events;
+use krono_core::table;
 use krono_core::time::Ticks;
 
 use crate::entry::Flags;
@@ -11,27 +13,65 @@ use crate::nat::Nat;
 /// left over is done in the next call, for which the caller is asked.
 const DUE_MAX: usize = 256;
 
+/// So many are looked at together, so that the memory that one waits for is fetched while others
+/// are worked on.
+const BATCH: usize = 32;
+
 impl Nat<'_> {
     /// Whether there may be more to expire now.
     pub(crate) fn expire(&mut self, now: Ticks, events: &mut impl Events<Event>) -> bool {
         self.deadlines.advance(now);
         let mut due = 0;
-        while due < DUE_MAX
-            && let Some(index) = self.deadlines.next_due()
-        {
-            due += 1;
-            let entry = &self.entries[index as usize];
-            if !entry.flags.has(Flags::SESSION) {
-                continue;
+        while due < DUE_MAX {
+            let batch = self.next_due();
+            due += batch.len();
+            for index in &batch {
+                self.prefetch_end(*index, now);
             }
-            if entry.is_over(now) {
-                self.end_session(index, now, events);
-            } else {
-                // Packets came since: only now is the later deadline told.
-                self.deadlines.set(index, entry.deadline);
+            for index in &batch {
+                self.end_or_wait(*index, now, events);
+            }
+            if !batch.is_full() {
+                break;
             }
         }
         self.ports.tick(now);
-        due == DUE_MAX
+        due >= DUE_MAX
+    }
+
+    /// Records that are to be looked at, which are being fetched.
+    fn next_due(&mut self) -> ArrayVec<u32, BATCH> {
+        let batch: ArrayVec<u32, BATCH> =
+            std::iter::from_fn(|| self.deadlines.next_due()).take(BATCH).collect();
+        for index in &batch {
+            table::prefetch(self.entries, *index as usize);
+        }
+        batch
+    }
+
+    /// Fetches what the end of a session takes, if it is over.
+    fn prefetch_end(&self, index: u32, now: Ticks) {
+        let entry = &self.entries[index as usize];
+        if !entry.flags.has(Flags::SESSION) || !entry.is_over(now) {
+            return;
+        }
+        self.table.probe(self.hash_of(entry.key()));
+        self.subscribers.prefetch(entry.subscriber);
+        if let Some(slot) = self.ports.slot(entry.protocol(), entry.translation.outside()) {
+            table::prefetch(self.ports.entries(), slot);
+        }
+    }
+
+    fn end_or_wait(&mut self, index: u32, now: Ticks, events: &mut impl Events<Event>) {
+        let entry = &self.entries[index as usize];
+        if !entry.flags.has(Flags::SESSION) {
+            return;
+        }
+        if entry.is_over(now) {
+            self.end_session(index, now, events);
+        } else {
+            // Packets came since: only now is the later deadline told.
+            self.deadlines.set(index, entry.deadline);
+        }
     }
 }

@@ -44,17 +44,20 @@ pub struct Nat<'m> {
 pub struct Probe {
     /// From inside: the place in the flow table.
     bucket: table::Probe,
-    /// From outside: the place in the array of public ports, or [`NOWHERE`].
-    port: u32,
+    /// From outside: the place in the array of public ports. From inside, where there is no
+    /// mapping: the subscriber, or [`SOUGHT`]. Else [`NOWHERE`].
+    place: u32,
     /// The entry that is probably the mapping, or [`NOWHERE`].
     entry: u32,
 }
 
 const NOWHERE: u32 = u32::MAX;
+/// The subscriber's place in its table is being fetched.
+const SOUGHT: u32 = u32::MAX - 1;
 
 impl Default for Probe {
     fn default() -> Self {
-        Probe { bucket: table::Probe::default(), port: NOWHERE, entry: NOWHERE }
+        Probe { bucket: table::Probe::default(), place: NOWHERE, entry: NOWHERE }
     }
 }
 
@@ -87,17 +90,18 @@ impl Program for Nat<'_> {
                     return Probe::default();
                 };
                 table::prefetch(self.ports.entries(), slot);
-                Probe { port: u32::try_from(slot).unwrap_or(NOWHERE), ..Probe::default() }
+                Probe { place: u32::try_from(slot).unwrap_or(NOWHERE), ..Probe::default() }
             }
         }
     }
 
     #[inline]
-    fn touch(&self, record: &Record, probe: &mut Probe) {
-        let entry = match record.side {
-            Side::Inside => self.table.touch(&mut probe.bucket),
-            Side::Outside if probe.port == NOWHERE => None,
-            Side::Outside => match self.ports.at(probe.port as usize) {
+    fn touch(&self, record: &Record, probe: &mut Probe) -> bool {
+        let entry = match (record.side, probe.place) {
+            (Side::Inside, NOWHERE) => self.table.touch(&mut probe.bucket),
+            (Side::Inside, _) => return self.touch_subscriber(record, probe),
+            (Side::Outside, NOWHERE) => None,
+            (Side::Outside, place) => match self.ports.at(place as usize) {
                 Lookup::Owned(mapping) => Some(mapping),
                 _ => None,
             },
@@ -105,7 +109,13 @@ impl Program for Nat<'_> {
         if let Some(entry) = entry {
             probe.entry = entry;
             table::prefetch(self.entries, entry as usize);
+            return false;
         }
+        if record.side == Side::Inside {
+            probe.place = SOUGHT;
+            self.subscribers.probe(record.src.addr);
+        }
+        record.side == Side::Inside
     }
 
     #[inline]
@@ -129,6 +139,19 @@ impl Program for Nat<'_> {
 }
 
 impl Nat<'_> {
+    /// Fetches what a new mapping takes: first its subscriber, then one of that one's ports.
+    #[inline(never)]
+    fn touch_subscriber(&self, record: &Record, probe: &mut Probe) -> bool {
+        if probe.place != SOUGHT {
+            let address = self.subscribers.pool_index(probe.place);
+            self.ports.prefetch_allocation(record.protocol, address, record.src.port);
+            return false;
+        }
+        let subscriber = self.subscribers.touch(record.src.addr);
+        probe.place = subscriber.unwrap_or(NOWHERE);
+        subscriber.is_some()
+    }
+
     /// A packet from a subscriber.
     #[inline(always)]
     fn pass_out(
@@ -200,8 +223,8 @@ impl Nat<'_> {
         events: &mut impl Events<Event>,
     ) -> Verdict {
         // Which place in the array is the port's never changes: that much is more than a hint.
-        if probe.port != NOWHERE
-            && let Lookup::Owned(mapping) = self.ports.at(probe.port as usize)
+        if probe.place != NOWHERE
+            && let Lookup::Owned(mapping) = self.ports.at(probe.place as usize)
             && self.entries[mapping as usize].goes_on_with(record.src, record)
             && record.kind != Kind::IcmpRequest
         {

@@ -5,6 +5,7 @@ use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Kind, Protocol, Side, TcpFlags};
 use krono_core::ports::Lookup;
 use krono_core::program::{Events, IcmpError, Translation, Verdict};
+use krono_core::table::prefetch;
 use krono_core::time::Ticks;
 use rand_chacha::rand_core::Rng;
 
@@ -179,7 +180,7 @@ impl Nat<'_> {
         let entry = Entry::mapping(protocol, nowhere, subscriber);
         let mapping = self.create(entry).map_err(|_| DropReason::SessionsFull)?;
         let address = self.subscribers.pool_index(subscriber);
-        let random = self.rng.next_u32();
+        let random = self.rng.next_u64();
         match self.ports.allocate(protocol, address, inside.port, mapping, random, record.now) {
             Some(outside) => {
                 let entry = &mut self.entries[mapping as usize];
@@ -243,6 +244,7 @@ impl Nat<'_> {
         let Some(index) = self.free.take(|index| entries[index as usize].owner) else {
             return refuse(DropReason::SessionsFull);
         };
+        prefetch(self.entries, self.free.next() as usize);
         if self.table.insert(self.hash_of(entry.key()), index).is_err() {
             self.give(index);
             return refuse(DropReason::SessionsFull);

@@ -6,7 +6,7 @@ use krono_core::drop::DropReason;
 use krono_core::freelist::FreeList;
 use krono_core::hash::HashKey;
 use krono_core::packet::Protocol;
-use krono_core::table::FlowTable;
+use krono_core::table::{self, FlowTable};
 use krono_core::time::Ticks;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -56,6 +56,27 @@ impl<'m> Subscribers<'m> {
     pub(crate) fn find(&self, addr: Ipv4Addr) -> Option<u32> {
         self.table
             .find(self.hash_of(addr), |index| self.records[index as usize].addr == addr.to_bits())
+    }
+
+    /// Asks the memory for where the subscriber at `addr` is found.
+    #[inline]
+    pub(crate) fn probe(&self, addr: Ipv4Addr) {
+        self.table.probe(self.hash_of(addr));
+    }
+
+    /// The record that is most likely that of the subscriber at `addr`, if it has one, and asks the
+    /// memory for it.
+    #[inline]
+    pub(crate) fn touch(&self, addr: Ipv4Addr) -> Option<u32> {
+        let record = self.table.find(self.hash_of(addr), |_| true)?;
+        table::prefetch(self.records, record as usize);
+        Some(record)
+    }
+
+    /// Asks the memory for this subscriber.
+    #[inline]
+    pub(crate) fn prefetch(&self, index: u32) {
+        table::prefetch(self.records, index as usize);
     }
 
     /// A new subscriber whose mappings will be at `pool_index`.

@@ -12,6 +12,7 @@
 //! either, since 2^32 ticks are a whole number of 14-bit rounds.
 
 use super::Lookup;
+use crate::table::prefetch;
 use crate::time::{Span, Ticks};
 
 /// How many ports an address has, for one protocol.
@@ -111,6 +112,10 @@ pub(super) struct ClassState {
     oldest: u16,
     /// The port that has been held shortest, likewise.
     newest: u16,
+    /// The random number that chooses the next port, drawn with the one before so that the lines
+    /// it leads to can be fetched meanwhile; nothing yet if `is_drawn` is 0.
+    drawn: u32,
+    is_drawn: u32,
 }
 
 /// The ports that a class gives out.
@@ -152,17 +157,19 @@ pub(super) struct Class<'a> {
 
 impl Class<'_> {
     /// Gives a random free port to `mapping`; `None` if no port is free.
-    pub(super) fn allocate(&mut self, mapping: u32, random: u32) -> Option<u16> {
-        let free = self.range.len - self.state.taken;
-        if free == 0 {
+    pub(super) fn allocate(&mut self, mapping: u32, random: u64) -> Option<u16> {
+        if self.range.len == self.state.taken {
             return None;
         }
-        // Scaled to the number of free ports: off from uniform by 2^-16 at most.
-        let nth = (u64::from(random) * u64::from(free)) >> 32;
-        let position = self.range.first + nth as u16;
+        if self.state.is_drawn == 0 {
+            (self.state.drawn, self.state.is_drawn) = ((random >> 32) as u32, 1);
+        }
+        let position = position_drawn(self.state, self.range);
         let port = self.free_list[usize::from(position)] ^ position;
         self.take_free_at(position);
         self.entries[usize::from(port)] = owned_by(mapping);
+        self.state.drawn = random as u32;
+        prefetch(self.free_list, position_drawn(self.state, self.range).into());
         Some(port)
     }
 
@@ -276,6 +283,18 @@ impl Class<'_> {
         let entry = &mut self.entries[usize::from(port)];
         *entry = *entry & !u32::from(u16::MAX) | u32::from(next);
     }
+}
+
+/// The position of the free port that is next, if one is free.
+pub(super) fn position_drawn(state: &ClassState, range: PortRange) -> u16 {
+    // Scaled to the number of free ports: off from uniform by 2^-16 at most.
+    let nth = (u64::from(state.drawn) * u64::from(range.len - state.taken)) >> 32;
+    range.first + nth as u16
+}
+
+/// The position of the last free port, if one is free.
+pub(super) fn position_last(state: &ClassState, range: PortRange) -> u16 {
+    range.first.wrapping_add((range.len - state.taken).wrapping_sub(1) as u16)
 }
 
 /// The entry of a port held until `due`, with `next` behind it.

@@ -31,6 +31,7 @@ pub use pool::Pool;
 use std::ops::RangeInclusive;
 
 use crate::packet::{Endpoint, Protocol};
+use crate::table::prefetch;
 use crate::time::{Span, Ticks};
 use bank::{CLASSES, Class, PORTS, PortRange};
 
@@ -201,7 +202,8 @@ impl<'m> Ports<'m> {
     ///
     /// Where the range reaches below 1024, an inside port below 1024 gets one below 1024 and any
     /// other one that is not (RFC 4787, REQ-3a); such a class does not fall back on the other.
-    /// `random` must be unguessable (RFC 6888, REQ-15).
+    /// `random` must be unguessable (RFC 6888, REQ-15). It chooses the port after this one, and only
+    /// the first time this one.
     ///
     /// # Panics
     /// If `mapping` is [`MAPPINGS_MAX`] or more.
@@ -211,7 +213,7 @@ impl<'m> Ports<'m> {
         address: u32,
         inside_port: u16,
         mapping: u32,
-        random: u32,
+        random: u64,
         now: Ticks,
     ) -> Option<Endpoint> {
         let class = self.class_wanted(protocol, inside_port);
@@ -219,6 +221,20 @@ impl<'m> Ports<'m> {
         class.free_due(now, FREED_BY_ALLOCATION);
         let port = class.allocate(mapping, random)?;
         Some(Endpoint::new(self.pool.address(address), port))
+    }
+
+    /// Asks the memory for what [`Ports::allocate`] will need. A hint: something else may be
+    /// allocated before.
+    #[inline]
+    pub fn prefetch_allocation(&self, protocol: Protocol, address: u32, inside_port: u16) {
+        let bank = self.bank(protocol, address);
+        let class = self.class_wanted(protocol, inside_port);
+        let state = &self.memory.banks[bank].classes[class];
+        let range = self.ranges[protocol as usize][class];
+        for position in [bank::position_drawn(state, range), bank::position_last(state, range)] {
+            let port = self.memory.free_lists[bank * PORTS + usize::from(position)] ^ position;
+            prefetch(self.memory.entries, bank * PORTS + usize::from(port));
+        }
     }
 
     /// Takes an owned port from its mapping. It is held for `hold`, and then free; at once if

@@ -20,7 +20,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_mbuf_dyn_rx_timestamp_register",
     "rte_mempool_(avail_count|in_use_count)",
     "rte_openlog_stream",
-    "rte_pktmbuf_pool_create",
+    "rte_pktmbuf_(free_bulk|pool_create)",
     "rte_strerror",
     "fopencookie",
     "shim_.*",

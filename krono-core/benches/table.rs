@@ -47,11 +47,19 @@ impl Flows<'_> {
             *probe = self.table.probe(self.hash(key));
         }
         for probe in &mut probes {
-            if let Some(index) = self.table.touch(probe) {
-                prefetch(self.records, index as usize);
-            }
+            self.touch(probe);
+        }
+        for probe in probes.iter_mut().filter(|probe| probe.goes_on()) {
+            self.touch(probe);
         }
         probes.iter().zip(keys).filter(|(probe, key)| self.is_found(key, probe)).count()
+    }
+
+    #[inline]
+    fn touch(&self, probe: &mut Probe) {
+        if let Some(index) = self.table.touch(probe) {
+            prefetch(self.records, index as usize);
+        }
     }
 
     fn is_found(&self, key: &Key, probe: &Probe) -> bool {

@@ -9,7 +9,7 @@ use crate::packet::Side;
 use crate::parse::parse_into;
 use crate::program::{Events, Program, Verdict};
 use crate::router::{Admitted, Refusal};
-use crate::shard::{Outcomes, Packet, Scratch, Shard, Step};
+use crate::shard::{Action, Outcomes, Packet, Scratch, Shard, Step};
 use crate::time::Ticks;
 
 /// What the first look at a frame found.
@@ -124,6 +124,7 @@ impl<P: Program> Shard<P> {
                         Err(action) => action,
                     }
                 }
+                Verdict::Drop(reason) => Action::Drop(reason),
                 verdict => self.withhold(verdict, side, frame, packet, now),
             };
             outcomes.push(action.into());

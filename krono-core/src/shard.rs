@@ -88,7 +88,7 @@ impl Outcomes {
     }
 
     /// Something else is to be done with the next frame.
-    #[cold]
+    #[inline]
     pub(crate) fn push(&mut self, outcome: Outcome) {
         self.others.push(outcome);
     }
@@ -205,7 +205,7 @@ impl<P: Program> Shard<P> {
         }
     }
 
-    /// Carries out a verdict that is not to forward the packet.
+    /// Carries out a verdict that is neither to forward nor just to drop the packet.
     #[cold]
     pub(crate) fn withhold(
         &mut self,
@@ -216,12 +216,11 @@ impl<P: Program> Shard<P> {
         now: Ticks,
     ) -> Action {
         match verdict {
-            Verdict::Drop(reason) => Action::Drop(reason),
             Verdict::Reject(reason, error) => {
                 self.reject(side, reason, Some(error), frame, packet, now)
             }
             Verdict::Consume => Action::Consume,
-            Verdict::Forward { .. } => unreachable!("forwarded packets are not withheld"),
+            Verdict::Forward { .. } | Verdict::Drop(_) => unreachable!("{verdict:?} is no matter"),
         }
     }
 

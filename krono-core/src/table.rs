@@ -177,14 +177,20 @@ pub struct Probe {
     tag: u16,
     /// Whether there is a candidate: `record`.
     found: bool,
-    /// Without it there is a hole, and an array of probes is not made empty by plain zeroing.
-    unused: u8,
+    /// Whether the secondary bucket is to be looked at next.
+    goes_on: bool,
     record: u32,
     /// [`FlowTable::inserts`] when the key was seen to be absent, or 0.
     absent_at: u32,
 }
 
 impl Probe {
+    /// Whether [`FlowTable::touch`] is to be called once more.
+    #[inline]
+    pub const fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
     /// The record that was found by tag, which is most likely the key's if it has one.
     #[inline]
     pub const fn candidate(&self) -> Option<u32> {
@@ -265,25 +271,28 @@ impl<'m> FlowTable<'m> {
 
     /// Looks for the probed key by its tag alone. The record it gives, which the caller
     /// prefetches, is most likely the key's if the key is there at all.
+    ///
+    /// If the key may have been displaced, its secondary bucket is asked for, and
+    /// [`Probe::goes_on`]: to be called again when that has come.
     #[inline]
     pub fn touch(&self, probe: &mut Probe) -> Option<u32> {
-        let candidate = self.first_by_tag(probe.primary, probe.tag);
-        match candidate {
-            Some(record) => (probe.record, probe.found) = (record, true),
-            None => (probe.absent_at, probe.found) = (self.inserts, false),
+        let Probe { primary, tag, goes_on, .. } = *probe;
+        let candidate = if goes_on {
+            let bucket = self.bucket(self.other(primary, tag));
+            bucket.any(bucket.guests(tag))
+        } else {
+            // The key is absent if it is in neither bucket, both as they are now.
+            probe.absent_at = self.inserts;
+            let bucket = self.bucket(primary);
+            bucket.any(bucket.at_home(tag))
+        };
+        probe.found = candidate.is_some();
+        probe.goes_on = !goes_on && !probe.found && self.bucket(primary).may_have_displaced(tag);
+        if probe.goes_on {
+            prefetch(self.buckets, self.other(primary, tag) as usize);
         }
+        probe.record = candidate?;
         candidate
-    }
-
-    #[inline]
-    fn first_by_tag(&self, primary: u32, tag: u16) -> Option<u32> {
-        let bucket = self.bucket(primary);
-        let candidate = bucket.any(bucket.at_home(tag));
-        if candidate.is_some() || !bucket.may_have_displaced(tag) {
-            return candidate;
-        }
-        let bucket = self.bucket(self.other(primary, tag));
-        bucket.any(bucket.guests(tag))
     }
 
     /// What [`FlowTable::find`] gives, sooner if the key was probed and touched before. The probe
@@ -303,7 +312,7 @@ impl<'m> FlowTable<'m> {
     ) -> Option<u32> {
         match probe.candidate() {
             Some(record) if eq(record) => Some(record),
-            None if probe.absent_at == self.inserts => None,
+            None if !probe.goes_on && probe.absent_at == self.inserts => None,
             _ => self.find(hash(), eq),
         }
     }

@@ -122,6 +122,13 @@ impl<'m> Flows<'m> {
         Flows { table, records, secret }
     }
 
+    #[inline]
+    fn touch(&self, probe: &mut Probe) {
+        if let Some(index) = self.table.touch(probe) {
+            prefetch(&self.records, index as usize);
+        }
+    }
+
     /// Calls `each` with the values of `keys`, one by one.
     #[inline]
     fn look_up(&self, keys: &Batch, mut each: impl FnMut(Option<u64>)) {
@@ -130,9 +137,10 @@ impl<'m> Flows<'m> {
             *probe = self.table.probe(self.hash(key));
         }
         for probe in &mut probes {
-            if let Some(index) = self.table.touch(probe) {
-                prefetch(&self.records, index as usize);
-            }
+            self.touch(probe);
+        }
+        for probe in probes.iter_mut().filter(|probe| probe.goes_on()) {
+            self.touch(probe);
         }
         for (probe, key) in probes.iter().zip(keys) {
             each(self.value(key, probe));

@@ -281,10 +281,22 @@ impl Burst {
         self.0.drain(..)
     }
 
-    /// Frees all buffers.
+    /// Frees all buffers, those of devices in one go.
     #[inline]
     pub fn clear(&mut self) {
-        self.0.clear();
+        if self.0.is_empty() {
+            return;
+        }
+        if self.0.iter().any(Mbuf::is_mem) {
+            return self.0.clear();
+        }
+        let (first, count) = (self.0.as_mut_ptr().cast::<*mut rte_mbuf>(), self.0.len() as u32);
+        // SAFETY: so many mbufs that are ours alone, and forgotten before anybody could free them
+        // again; their pools are there, as in `Mbuf::drop`.
+        unsafe {
+            self.0.set_len(0);
+            dpdk_sys::rte_pktmbuf_free_bulk(first, count);
+        }
     }
 
     /// Takes the first `count` buffers out, in order.

@@ -137,7 +137,7 @@ impl Bed {
                 *probe = nat.probe(record);
             }
             for (record, probe) in records.iter().zip(&mut probes) {
-                nat.touch(record, probe);
+                while nat.touch(record, probe) {}
             }
             for (record, probe) in records.iter().zip(&probes) {
                 black_box(nat.step(record, probe, &mut ()));

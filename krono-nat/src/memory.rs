@@ -14,7 +14,7 @@ use rand_chacha::rand_core::SeedableRng;
 use crate::config::{Config, Policy};
 use crate::entry::Entry;
 use crate::nat::Nat;
-use crate::subscribers::{Subscriber, Subscribers};
+use crate::subscribers::{Subscriber, Subscribers, Told};
 use crate::view::Counts;
 
 /// How many of each thing there are.
@@ -104,6 +104,7 @@ impl<'m> Nat<'m> {
             ports_per_subscriber: config.ports_per_subscriber,
             policy: Policy { statics: Vec::new(), ..config.policy.clone() },
             counts: Counts::default(),
+            told: Told::default(),
             untranslated: 0,
         };
         nat.swap_policy(&mut config.policy.clone(), now, &mut ())?;

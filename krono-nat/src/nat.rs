@@ -18,7 +18,7 @@ use crate::config::{Filtering, Policy};
 use crate::entry::{Entry, EntryKind, Flags, Key};
 use crate::events::{Change, Event};
 use crate::record::Record;
-use crate::subscribers::Subscribers;
+use crate::subscribers::{Subscribers, Told};
 use crate::tcp::{State, Timer};
 
 /// The translator of one shard.
@@ -35,6 +35,7 @@ pub struct Nat<'m> {
     pub(crate) ports_per_subscriber: u16,
     pub(crate) policy: Policy,
     pub(crate) counts: crate::view::Counts,
+    pub(crate) told: Told,
     /// Live untranslated sessions.
     pub(crate) untranslated: u32,
 }
@@ -111,11 +112,17 @@ impl Program for Nat<'_> {
             table::prefetch(self.entries, entry as usize);
             return false;
         }
-        if record.side == Side::Inside {
+        if record.side == Side::Outside {
+            return false;
+        }
+        if probe.bucket.goes_on() {
+            return true;
+        }
+        if self.room() > 0 {
             probe.place = SOUGHT;
             self.subscribers.probe(record.src.addr);
         }
-        record.side == Side::Inside
+        probe.place == SOUGHT
     }
 
     #[inline]
@@ -190,7 +197,7 @@ impl Nat<'_> {
         let session = mapping.and_then(|at| self.session_of(at, record.dst, record.now));
         let session = match session {
             Some(session) => session,
-            None => match self.open_from_inside(mapping, record, events) {
+            None => match self.open_from_inside(mapping, probe.place, record, events) {
                 Ok(session) => session,
                 Err(refusal) => return refusal,
             },
@@ -223,13 +230,17 @@ impl Nat<'_> {
         events: &mut impl Events<Event>,
     ) -> Verdict {
         // Which place in the array is the port's never changes: that much is more than a hint.
-        if probe.place != NOWHERE
-            && let Lookup::Owned(mapping) = self.ports.at(probe.place as usize)
-            && self.entries[mapping as usize].goes_on_with(record.src, record)
-            && record.kind != Kind::IcmpRequest
-        {
-            let (to, destination) = (Side::Inside, Slot(mapping));
-            return Verdict::Forward { to, source: Slot::NONE, destination };
+        if probe.place != NOWHERE && record.kind != Kind::IcmpRequest {
+            match self.ports.at(probe.place as usize) {
+                Lookup::Owned(mapping)
+                    if self.entries[mapping as usize].goes_on_with(record.src, record) =>
+                {
+                    let (to, destination) = (Side::Inside, Slot(mapping));
+                    return Verdict::Forward { to, source: Slot::NONE, destination };
+                }
+                Lookup::Free | Lookup::Held => return Verdict::Drop(DropReason::NoMapping),
+                _ => {}
+            }
         }
         cold_path();
         self.pass_in_in_full(record, events)

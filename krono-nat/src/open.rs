@@ -18,11 +18,12 @@ use crate::tcp::Connection;
 
 impl Nat<'_> {
     /// Opens a session for a packet from a subscriber, whose `mapping` was found if it has one, or
-    /// finds the untranslated session that the packet is in.
+    /// finds the untranslated session that the packet is in. `subscriber` is a hint.
     #[cold]
     pub(crate) fn open_from_inside(
         &mut self,
         mut mapping: Option<u32>,
+        subscriber: u32,
         record: &Record,
         events: &mut impl Events<Event>,
     ) -> Decision<u32> {
@@ -50,7 +51,7 @@ impl Nat<'_> {
                 self.has_room(record, permits + u32::from(has_session))?;
                 mapping
             }
-            None => self.open_mapping(record, permits + 1, events)?,
+            None => self.open_mapping(record, subscriber, permits + 1, events)?,
         };
         self.attach(mapping, Side::Inside, record.dst, record, events)
     }
@@ -137,10 +138,15 @@ impl Nat<'_> {
     fn open_mapping(
         &mut self,
         record: &Record,
+        hint: u32,
         wanted: u32,
         events: &mut impl Events<Event>,
     ) -> Decision<u32> {
-        let subscriber = match self.subscribers.find(record.src.addr) {
+        // A flood must not have the shard look up subscribers whom it will not tell anyway.
+        if self.room() < wanted && self.told.is_enough(record.now) {
+            return refuse(DropReason::SessionsFull);
+        }
+        let subscriber = match self.subscribers.find_hinted(record.src.addr, hint) {
             Some(subscriber) => subscriber,
             None => {
                 let index = self.ports.choose_address(record.protocol, self.rng.next_u64());
@@ -415,6 +421,9 @@ impl Nat<'_> {
         if self.room() >= wanted {
             return Ok(());
         }
+        if self.told.is_enough(record.now) {
+            return refuse(DropReason::SessionsFull);
+        }
         match self.subscribers.find(record.src.addr) {
             Some(subscriber) => Err(self.tell(subscriber, DropReason::SessionsFull, record.now)),
             None => refuse(DropReason::SessionsFull),
@@ -425,6 +434,7 @@ impl Nat<'_> {
     /// not for every packet.
     fn tell(&mut self, subscriber: u32, reason: DropReason, now: Ticks) -> Verdict {
         if self.subscribers.may_tell(subscriber, now) {
+            self.told.note(now);
             exhausted(reason)
         } else {
             Verdict::Drop(reason)
@@ -432,7 +442,7 @@ impl Nat<'_> {
     }
 
     /// How many entries more there can be.
-    fn room(&self) -> u32 {
+    pub(crate) fn room(&self) -> u32 {
         self.free.capacity() - self.free.len()
     }
 

@@ -30,6 +30,30 @@ pub(crate) struct Subscriber {
 /// How often a subscriber is told of exhaustion at most, ticks.
 const TOLD_INTERVAL: u32 = krono_core::time::TICKS_PER_SECOND;
 
+/// So many subscribers are told in a tick, when sessions are full: more than the router lets
+/// through of the errors that this makes ([`krono_core::router`]).
+const TOLD_PER_TICK: u32 = 64;
+
+/// How many subscribers were told of exhaustion lately.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    tick: Ticks,
+    count: u32,
+}
+
+impl Told {
+    /// Whether nobody else need be told now.
+    pub(crate) fn is_enough(&self, now: Ticks) -> bool {
+        self.tick == now && self.count >= TOLD_PER_TICK
+    }
+
+    /// One is told.
+    pub(crate) fn note(&mut self, now: Ticks) {
+        self.count = if self.tick == now { self.count + 1 } else { 1 };
+        self.tick = now;
+    }
+}
+
 /// The subscribers of a shard, found by their address.
 pub(crate) struct Subscribers<'m> {
     records: &'m mut [Subscriber],
@@ -50,6 +74,14 @@ impl<'m> Subscribers<'m> {
 
     pub(crate) fn len(&self) -> u32 {
         self.free.len()
+    }
+
+    /// The subscriber at `addr`, sooner if `hint` is its record. A record in use has mappings.
+    pub(crate) fn find_hinted(&self, addr: Ipv4Addr, hint: u32) -> Option<u32> {
+        let is_it = self.records.get(hint as usize).is_some_and(|record| {
+            record.addr == addr.to_bits() && record.mappings != [0; Protocol::COUNT]
+        });
+        if is_it { Some(hint) } else { self.find(addr) }
     }
 
     /// The subscriber at `addr`.

@@ -146,6 +146,26 @@ fn rfc6888_req11_exhaustion_never_ends_existing_mappings() {
 }
 
 #[test]
+fn rfc6888_req11_of_a_crowd_only_some_are_told_at_once() {
+    let mut bed = Bed::new(&Config { sessions: 200, subscribers: 200, ..config() });
+    for host in 0..200 {
+        bed.out(&format!("100.64.1.{host}:2000"), SERVER).unwrap();
+    }
+    let told_of = |bed: &mut Bed| {
+        let refused = |host| bed.out(&format!("100.64.1.{host}:3000"), SERVER).unwrap_err();
+        let refused: Vec<_> = (0..200).map(refused).collect();
+        let told = refused.iter().filter(|r| **r == unreachable(DropReason::SessionsFull)).count();
+        let dropped = refused.iter().filter(|r| **r == dropped(DropReason::SessionsFull)).count();
+        assert_eq!(told + dropped, 200);
+        told
+    };
+    assert_eq!(told_of(&mut bed), 64);
+    assert_eq!(told_of(&mut bed), 0);
+    bed.wait(1);
+    assert_eq!(told_of(&mut bed), 64, "others, or the same after a second");
+}
+
+#[test]
 fn rfc6888_req11_sessions_without_room_for_a_permit_go_on() {
     let mut bed = Bed::new(&Config { sessions: 10, ..config() });
     let old: Vec<Endpoint> = (0..10)

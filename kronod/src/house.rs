@@ -9,7 +9,8 @@ use krono_core::router::{Route, Router, RouterConfig, SideConfig as RouterSide};
 use krono_core::shard::Shard;
 use krono_core::time::Ticks;
 use krono_io::{
-    Arena, Clock, Eal, EalConfig, Pool, PoolConfig, Port, PortConfig, QueueId, RxQueue, TxQueue,
+    Arena, Burst, Clock, Eal, EalConfig, Pool, PoolConfig, Port, PortConfig, QueueId, RxQueue,
+    TxQueue,
 };
 use krono_nat::Nat;
 use krono_nat::config as nat;
@@ -256,6 +257,7 @@ pub(crate) fn worker(
         input,
         output,
         held,
+        spent: Burst::new(),
         pool,
         changes: ChangeCounts::default(),
         counters,

@@ -25,6 +25,8 @@ pub struct Worker {
     pub(crate) input: Input,
     pub(crate) output: Output,
     pub(crate) held: Held,
+    /// Frames of the present burst that go nowhere, to be freed together.
+    pub(crate) spent: Burst,
     /// Buffers for frames that the shard makes.
     pub(crate) pool: Pool,
     pub(crate) changes: ChangeCounts,
@@ -105,6 +107,7 @@ impl Worker {
         for (mbuf, outcome) in burst.drain().zip(outcomes.iter()) {
             self.carry_out(mbuf, outcome);
         }
+        self.spent.clear();
         self.output.flush(&self.counters);
         self.counters.worked(self.input.cycles().saturating_sub(started));
     }
@@ -123,9 +126,20 @@ impl Worker {
                 }
                 self.output.push(side, mbuf, Origin::Own, &self.counters);
             }
-            Action::Drop(reason) => self.counters.dropped(reason),
-            Action::Consume => self.counters.add(Counter::Consumed, 1),
+            Action::Drop(reason) => {
+                self.counters.dropped(reason);
+                self.discard(mbuf);
+            }
+            Action::Consume => {
+                self.counters.add(Counter::Consumed, 1);
+                self.discard(mbuf);
+            }
             Action::Hold(side, neighbour) => self.hold(side, neighbour, mbuf),
         }
+    }
+
+    fn discard(&mut self, mbuf: Mbuf) {
+        let pushed = self.spent.push(mbuf);
+        debug_assert!(pushed.is_ok(), "a part of a burst fits a burst");
     }
 }

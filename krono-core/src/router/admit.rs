@@ -60,14 +60,18 @@ impl Router {
 
     /// Whether [`Router::check_addresses`] would find nothing, as for nearly all packets.
     #[inline]
-    fn is_ordinary(&self, from: Ipv4Addr, to: Ipv4Addr) -> bool {
+    pub(super) fn is_ordinary(&self, from: Ipv4Addr, to: Ipv4Addr) -> bool {
         from != to && !self.notable.may_hold(from) && !self.notable.may_hold(to)
     }
 
     /// What is to be said of the two addresses of a packet, the sender's origin aside. True: it is
     /// for the shard itself.
     #[inline(never)]
-    fn check_addresses(&self, side: Side, meta: &PacketMeta) -> Result<bool, DropReason> {
+    pub(super) fn check_addresses(
+        &self,
+        side: Side,
+        meta: &PacketMeta,
+    ) -> Result<bool, DropReason> {
         self.check_source(side, meta.from)?;
         if meta.from == meta.to {
             return Err(DropReason::Land);
@@ -99,7 +103,7 @@ impl Router {
     /// RFC 1812, 5.3.8 (source address validation; RFC 2827), and nobody outside has an address of
     /// the pool.
     #[inline]
-    fn check_origin(&self, side: Side, from: Ipv4Addr) -> Result<(), DropReason> {
+    pub(super) fn check_origin(&self, side: Side, from: Ipv4Addr) -> Result<(), DropReason> {
         let here = self.interface(side);
         match side {
             Side::Inside if !here.routes.contains(from) => Err(DropReason::SpoofedSource),

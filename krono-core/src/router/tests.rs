@@ -327,3 +327,56 @@ fn icmp_errors_are_limited_per_side() {
     assert_eq!(allowed(Side::Outside, NOW), ICMP_ERRORS_BURST);
     assert_eq!(allowed(Side::Inside, Ticks(NOW.0 + 1)), ICMP_ERRORS_PER_TICK);
 }
+
+/// The quick look at addresses must not let pass what the full one refuses or delivers.
+#[test]
+fn no_ordinary_address_would_need_a_closer_look() {
+    let of_interest = [
+        0,
+        1,
+        0x00ff_ffff,
+        0x0100_0000,
+        0x7eff_ffff,
+        0x7f00_0000,
+        0x7fff_ffff,
+        0x8000_0000,
+        0xa9fd_ffff,
+        0xa9fe_0000,
+        0xa9fe_ffff,
+        0xa9ff_0000,
+        0xdfff_ffff,
+        0xe000_0000,
+        u32::MAX,
+    ];
+    let links = [
+        ("10.0.0.1/24", "192.0.2.1/24"),
+        ("10.7.255.1/13", "100.64.0.1/31"),
+        ("172.16.0.0/30", "172.16.0.6/30"),
+        ("10.255.255.255/8", "0.0.0.5/0"),
+    ];
+    let mut ordinary = 0;
+    for (inside, outside) in links {
+        let mut config = config();
+        (config.inside.address, config.outside.address) =
+            (inside.parse().unwrap(), outside.parse().unwrap());
+        let router = Router::new(&config);
+        let near = [inside, outside].map(|net| net.parse::<Ipv4Net>().unwrap());
+        let near = near.iter().flat_map(|net| [net.addr(), net.network(), net.broadcast()]);
+        let near =
+            near.flat_map(|addr| [-1, 0, 1].map(|by| addr.to_bits().wrapping_add_signed(by)));
+        let addrs: Vec<Ipv4Addr> = of_interest.into_iter().chain(near).map(Into::into).collect();
+        for (from, to) in addrs.iter().flat_map(|from| addrs.iter().map(move |to| (*from, *to))) {
+            if !router.is_ordinary(from, to) {
+                continue;
+            }
+            ordinary += 1;
+            for side in Side::BOTH {
+                let meta = PacketMeta { from, to, ..PacketMeta::default() };
+                let full = router.check_addresses(side, &meta);
+                let origin = router.check_origin(side, from);
+                assert_eq!(full, origin.map(|()| false), "{side}, {from} to {to}");
+            }
+        }
+    }
+    assert!(ordinary > 100, "{ordinary} pairs");
+}

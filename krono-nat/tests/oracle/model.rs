@@ -54,6 +54,8 @@ pub struct Oracle {
     /// The one public address of each subscriber that has mappings.
     homes: BTreeMap<Ipv4Addr, Ipv4Addr>,
     told: BTreeMap<Ipv4Addr, u64>,
+    /// How many were told at which time.
+    told_at: (u64, u32),
     resting: BTreeMap<(Protocol, Endpoint), Rest>,
     /// By protocol, address and class of ports: ports come back in the order they went.
     queued: BTreeMap<(Protocol, Ipv4Addr, bool), u64>,
@@ -78,6 +80,7 @@ impl Oracle {
             sessions: BTreeMap::new(),
             homes: BTreeMap::new(),
             told: BTreeMap::new(),
+            told_at: (0, 0),
             resting: BTreeMap::new(),
             queued: BTreeMap::new(),
             events: VecDeque::new(),
@@ -230,6 +233,9 @@ impl Oracle {
         if !self.mappings.contains_key(&inside) {
             self.open_mapping(inside, 1 + permits)?;
         } else if self.room() < permits + usize::from(self.has_first_session(inside)) {
+            if self.told_enough() {
+                return drop(DropReason::SessionsFull);
+            }
             return Err(self.tell(inside.1.addr, DropReason::SessionsFull));
         }
         self.open(inside, meta.dst, Side::Inside, true, meta)
@@ -294,6 +300,9 @@ impl Oracle {
 
     fn open_mapping(&mut self, inside: Inside, wanted: usize) -> Outcome<()> {
         let (protocol, Endpoint { addr: host, port }) = inside;
+        if self.room() < wanted && self.told_enough() {
+            return drop(DropReason::SessionsFull);
+        }
         let home = self.homes.get(&host).copied();
         if home.is_none() && self.homes.len() == self.config.subscribers {
             return Err(reject(DropReason::SubscribersFull));
@@ -545,11 +554,18 @@ impl Oracle {
         if !is_due {
             return Verdict::Drop(reason);
         }
+        let (at, count) = self.told_at;
+        self.told_at = (self.now, if at == self.now { count + 1 } else { 1 });
         // Of a host without mappings nothing is remembered.
         if self.homes.contains_key(&host) {
             self.told.insert(host, self.now);
         }
         reject(reason)
+    }
+
+    /// Whether nobody else is told at this time that sessions are full.
+    fn told_enough(&self) -> bool {
+        self.told_at.0 == self.now && self.told_at.1 >= 64
     }
 
     fn timeout(&self, protocol: Protocol, tcp: &Option<Tcp>) -> u64 {

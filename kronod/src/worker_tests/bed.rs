@@ -147,6 +147,7 @@ impl Bed {
             held: Held::new(router.neighbours_max()),
             shard: Shard::new(router, Nat::new(&plan.nat, memory, Ticks(0)).unwrap()),
             scratch: Box::default(),
+            spent: Burst::new(),
             input,
             output,
             pool: pool.clone(),

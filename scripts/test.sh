@@ -52,7 +52,7 @@ count() { sed -nE "s/.* ([0-9]+) $1.*/\1/p" <<<"$2" | awk '{ n += $1 } END { pri
 
 need_rust
 install_missing "${BUILD_NEEDS[@]}" "${CLIENT_NEEDS[@]}" tcpdump=tcpdump tshark=tshark \
-    bind9-dnsutils=dig dnsmasq-base=dnsmasq stun-client=stun coturn=turnserver nftables=nft
+    bind9-dnsutils=dig dnsmasq-base=dnsmasq stun-client=stun coturn=turnserver nftables=nft strace=strace
 
 say "Building"
 cargo build --workspace --bins --tests

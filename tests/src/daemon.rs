@@ -118,7 +118,7 @@ impl Kronod {
         let socket = lab.dir().join("kronod.sock");
         let command = lab.nat.command(program("kronod")?);
         let mut kronod = Kronod::launch(command, lab.dir(), &config.text(&socket), socket)?;
-        kronod.process.wait_for("kronod ready", PATIENCE)?;
+        kronod.wait_until_ready()?;
         Ok(kronod)
     }
 
@@ -139,6 +139,14 @@ impl Kronod {
         command.arg("--config").arg(&file);
         let process = Process::start(command, &dir.join("kronod.log"))?;
         Ok(Kronod { process, socket })
+    }
+
+    /// Waits until all its shards poll.
+    ///
+    /// # Errors
+    /// If they do not in time; with its log.
+    pub fn wait_until_ready(&mut self) -> Result<()> {
+        self.process.wait_for("kronod ready", PATIENCE)
     }
 
     /// Waits until it ends by itself: its exit code, and the last figures that could be had.
@@ -188,6 +196,11 @@ impl Kronod {
     /// Its log so far.
     pub fn log(&self) -> String {
         self.process.printed()
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
     }
 
     /// Its control socket.

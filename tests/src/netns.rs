@@ -160,6 +160,11 @@ impl Process {
         Ok(Process { child, log: log.to_owned() })
     }
 
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it has printed so far.
     pub fn printed(&self) -> String {
         fs::read(&self.log)

@@ -83,14 +83,15 @@ impl<P: Program> Shard<P> {
 
     #[inline(never)]
     fn touch_all(&self, scratch: &mut Scratch<P>) {
-        let mut open = scratch.transit;
+        let (mut open, mut look) = (scratch.transit, 0);
         while !open.is_empty() {
             for index in std::mem::take(&mut open).iter() {
                 let Step { record, probe } = &mut scratch.steps[index];
-                if self.program.touch(record, probe) {
+                if self.program.touch(record, probe, look) {
                     open.insert(index);
                 }
             }
+            look += 1;
         }
     }
 

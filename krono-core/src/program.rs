@@ -29,8 +29,8 @@ pub trait Program {
 
     /// Matches tags and prefetches the entry itself. True if there is more to fetch, which can be
     /// known only when what was asked for now has come: then it is called once more, after the rest
-    /// of the burst. That must end soon.
-    fn touch(&self, record: &Self::Record, probe: &mut Self::Probe) -> bool;
+    /// of the burst. That must end soon. `look` counts the calls for a packet, from 0.
+    fn touch(&self, record: &Self::Record, probe: &mut Self::Probe, look: u32) -> bool;
 
     /// Decides the packet and changes the state.
     fn step(

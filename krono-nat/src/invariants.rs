@@ -54,6 +54,7 @@ impl Nat<'_> {
         }
         assert_eq!(live, self.free.len());
         assert_eq!(self.untranslated, untranslated);
+        assert_eq!(self.further, sessions_of.values().sum());
         assert_eq!(self.table.len(), self.free.len() as usize);
         assert_eq!(self.counts.sessions, sessions);
         assert_eq!(self.counts.mappings, mappings.iter().sum::<u64>());

@@ -105,6 +105,7 @@ impl<'m> Nat<'m> {
             policy: Policy { statics: Vec::new(), ..config.policy.clone() },
             counts: Counts::default(),
             told: Told::default(),
+            further: 0,
             untranslated: 0,
         };
         nat.swap_policy(&mut config.policy.clone(), now, &mut ())?;

@@ -36,6 +36,8 @@ pub struct Nat<'m> {
     pub(crate) policy: Policy,
     pub(crate) counts: crate::view::Counts,
     pub(crate) told: Told,
+    /// Live sessions that are not the first ones of their mappings.
+    pub(crate) further: u32,
     /// Live untranslated sessions.
     pub(crate) untranslated: u32,
 }
@@ -97,7 +99,10 @@ impl Program for Nat<'_> {
     }
 
     #[inline]
-    fn touch(&self, record: &Record, probe: &mut Probe) -> bool {
+    fn touch(&self, record: &Record, probe: &mut Probe, look: u32) -> bool {
+        if probe.entry != NOWHERE {
+            return self.touch_further(record, probe.entry, look);
+        }
         let entry = match (record.side, probe.place) {
             (Side::Inside, NOWHERE) => self.table.touch(&mut probe.bucket),
             (Side::Inside, _) => return self.touch_subscriber(record, probe),
@@ -110,7 +115,7 @@ impl Program for Nat<'_> {
         if let Some(entry) = entry {
             probe.entry = entry;
             table::prefetch(self.entries, entry as usize);
-            return false;
+            return self.further > 0 && look == 0;
         }
         if record.side == Side::Outside {
             return false;
@@ -146,6 +151,29 @@ impl Program for Nat<'_> {
 }
 
 impl Nat<'_> {
+    /// Fetches the session of a packet that is not in its mapping's first one.
+    #[inline(never)]
+    fn touch_further(&self, record: &Record, mapping: u32, look: u32) -> bool {
+        let mapping = &self.entries[mapping as usize];
+        let remote = match record.side {
+            Side::Inside => record.dst,
+            Side::Outside => record.src,
+        };
+        if mapping.talks_to(remote) || mapping.users == 0 {
+            return false;
+        }
+        let key = Key::session(record.protocol, mapping.translation.inside(), remote);
+        let hash = self.hash_of(key);
+        if look == 1 {
+            self.table.probe(hash);
+            return true;
+        }
+        if let Some(session) = self.table.find(hash, |_| true) {
+            table::prefetch(self.entries, session as usize);
+        }
+        false
+    }
+
     /// Fetches what a new mapping takes: first its subscriber, then one of that one's ports.
     #[inline(never)]
     fn touch_subscriber(&self, record: &Record, probe: &mut Probe) -> bool {

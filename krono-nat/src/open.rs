@@ -219,6 +219,7 @@ impl Nat<'_> {
             session.deadline = self.first_deadline(&session, &entry, from, record.now);
             let index = self.create(session)?;
             self.entries[mapping as usize].users += 1;
+            self.further += 1;
             index
         } else {
             let mut first = entry;
@@ -328,6 +329,7 @@ impl Nat<'_> {
             }
             EntryKind::Session => {
                 self.destroy(session);
+                self.further -= 1;
                 self.entries[entry.owner as usize].users -= 1;
                 self.end_if_idle(entry.owner, now, events);
             }

@@ -116,8 +116,8 @@ pub struct Ports<'m> {
     /// The ports that may be given out, by protocol and class.
     ranges: [[PortRange; CLASSES]; Protocol::COUNT],
     memory: PortsMemory<'m>,
-    /// The bank that `tick` looks at next.
-    next_bank: usize,
+    /// The bank that `tick` looks at next: index of the protocol, and of the address.
+    next_bank: (usize, u32),
 }
 
 impl<'m> Ports<'m> {
@@ -142,7 +142,7 @@ impl<'m> Ports<'m> {
         let ranges = Protocol::ALL.map(|protocol| class_ranges(protocol, &range));
         let is_empty = |classes: &[PortRange; CLASSES]| classes.iter().all(|r| r.is_empty());
         assert!(!ranges.iter().any(is_empty), "the range of ports {range:?} has a port");
-        Ports { pool, ranges, memory, next_bank: 0 }
+        Ports { pool, ranges, memory, next_bank: (0, 0) }
     }
 
     /// The addresses.
@@ -217,7 +217,7 @@ impl<'m> Ports<'m> {
         now: Ticks,
     ) -> Option<Endpoint> {
         let class = self.class_wanted(protocol, inside_port);
-        let mut class = self.class(self.bank(protocol, address), class);
+        let mut class = self.class(protocol, self.bank(protocol, address), class);
         class.free_due(now, FREED_BY_ALLOCATION);
         let port = class.allocate(mapping, random)?;
         Some(Endpoint::new(self.pool.address(address), port))
@@ -255,8 +255,10 @@ impl<'m> Ports<'m> {
                 self.memory.entries[slot] = 0;
                 self.memory.banks[bank].owned_outside -= 1;
             }
-            Some(class) if hold == Span(0) => self.class(bank, class).free(endpoint.port),
-            Some(class) => self.class(bank, class).hold(endpoint.port, now, hold),
+            Some(class) if hold == Span(0) => {
+                self.class(protocol, bank, class).free(endpoint.port);
+            }
+            Some(class) => self.class(protocol, bank, class).hold(endpoint.port, now, hold),
         }
     }
 
@@ -275,8 +277,10 @@ impl<'m> Ports<'m> {
         match (before, self.class_holding(protocol, endpoint.port)) {
             (Lookup::Owned(_), _) => {}
             (_, None) => self.memory.banks[bank].owned_outside += 1,
-            (Lookup::Held, Some(class)) => self.class(bank, class).take_held(endpoint.port),
-            (_, Some(class)) => self.class(bank, class).take_free(endpoint.port),
+            (Lookup::Held, Some(class)) => {
+                self.class(protocol, bank, class).take_held(endpoint.port);
+            }
+            (_, Some(class)) => self.class(protocol, bank, class).take_free(endpoint.port),
         }
         self.memory.entries[slot] = bank::owned_by(mapping);
         before
@@ -288,13 +292,19 @@ impl<'m> Ports<'m> {
     pub fn tick(&mut self, now: Ticks) {
         let mut budget = FREED_BY_TICK;
         for _ in 0..VISITED_BY_TICK.min(self.memory.banks.len()) {
+            let (protocol, address) = self.next_bank;
+            let bank = self.bank(Protocol::ALL[protocol], address);
             for class in 0..CLASSES {
-                budget -= self.class(self.next_bank, class).free_due(now, budget);
+                budget -= self.class(Protocol::ALL[protocol], bank, class).free_due(now, budget);
             }
             if budget == 0 {
                 return;
             }
-            self.next_bank = (self.next_bank + 1) % self.memory.banks.len();
+            self.next_bank = match address as usize + 1 == self.pool.len() {
+                false => (protocol, address + 1),
+                true if protocol + 1 == Protocol::COUNT => (0, 0),
+                true => (protocol + 1, 0),
+            };
         }
     }
 
@@ -338,12 +348,12 @@ impl<'m> Ports<'m> {
     }
 
     /// One class of ports of one bank.
-    fn class(&mut self, bank: usize, class: usize) -> Class<'_> {
+    fn class(&mut self, protocol: Protocol, bank: usize, class: usize) -> Class<'_> {
         Class {
             entries: &mut self.memory.entries.as_chunks_mut().0[bank],
             free_list: &mut self.memory.free_lists.as_chunks_mut().0[bank],
             state: &mut self.memory.banks[bank].classes[class],
-            range: self.ranges[bank / self.pool.len()][class],
+            range: self.ranges[protocol as usize][class],
         }
     }
 }

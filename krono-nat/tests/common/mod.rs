@@ -90,7 +90,7 @@ impl Bed {
     pub fn verdict(&mut self, side: Side, meta: &PacketMeta) -> Verdict {
         let record = Nat::record(meta, side, self.now);
         let mut probe = self.nat.probe(&record);
-        while self.nat.touch(&record, &mut probe) {}
+        (0..).take_while(|look| self.nat.touch(&record, &mut probe, *look)).count();
         self.nat.step(&record, &probe, &mut self.events)
     }
 

@@ -1,0 +1,17 @@
+//! A traffic generator and tester for middleboxes that translate.
+//!
+//! It plays both ends: subscribers on the inside port, servers on the outside port. Each lcore has
+//! its own share of the flows and shares nothing with the others. Every packet carries a stamp that
+//! says whose it is, and whatever comes back is held against what a translator must have done.
+//!
+//! * [`load`]: what is to be sent, as valid values (`profile` reads them from a file);
+//! * [`bench`]: one stage of a measurement and what was seen in it, behind the trait [`Bench`], so
+//!   that procedures can be tested against a simulated device;
+//! * [`report`]: what is shown to people and machines.
+//!
+//! [`Bench`]: bench::Bench
+#![forbid(unsafe_code)]
+
+pub mod bench;
+pub mod load;
+pub mod report;

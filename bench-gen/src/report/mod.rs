@@ -1,0 +1,3 @@
+//! What a measurement is shown as.
+
+pub mod model;

@@ -16,7 +16,7 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 pub use self::admit::Admitted;
-use self::admit::Notable;
+use self::admit::Ordinary;
 pub use self::neighbours::{Duty, NEIGHBOURS_MAX, NeighbourId};
 use self::neighbours::{Neighbours, Reach};
 use self::rate::TokenBucket;
@@ -130,7 +130,10 @@ pub enum ArpFate {
 pub struct Router {
     interfaces: [Interface; 2],
     pool: Prefixes<()>,
-    notable: Notable,
+    /// By side: addresses that a packet from there may have as its source.
+    sources: [Ordinary; 2],
+    /// Addresses that a packet may be forwarded to.
+    destinations: Ordinary,
     neighbours: Neighbours,
 }
 
@@ -172,12 +175,14 @@ impl Router {
                 config.routes.iter().map(move |route| (side, route.via))
             }),
         );
-        Router {
-            interfaces: sides.map(|(side, config)| Interface::new(side, config, &neighbours)),
-            notable: Notable::new(sides.map(|(_, side)| side.address)),
-            pool: Prefixes::new(config.pool.iter().map(|prefix| (*prefix, ()))),
-            neighbours,
-        }
+        let interfaces = sides.map(|(side, config)| Interface::new(side, config, &neighbours));
+        let pool = Prefixes::new(config.pool.iter().map(|prefix| (*prefix, ())));
+        let destinations = Ordinary::destinations(sides.map(|(_, side)| side.address));
+        let sources = [
+            destinations.sources(interfaces[Side::Inside as usize].routes.gaps()),
+            destinations.sources(pool.covered()),
+        ];
+        Router { interfaces, pool, sources, destinations, neighbours }
     }
 
     /// The shard's own address on a side.

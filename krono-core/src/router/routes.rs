@@ -2,6 +2,7 @@
 
 use std::hint::cold_path;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
 
@@ -97,6 +98,22 @@ impl<T: Copy> Prefixes<T> {
     fn search(&self, from: u32, addr: u32) -> Option<T> {
         let later = &self.starts[from as usize + 1..];
         self.values[from as usize + later.partition_point(|start| *start <= addr)]
+    }
+
+    /// The ranges that lie in a prefix.
+    pub(super) fn covered(&self) -> impl Iterator<Item = RangeInclusive<Ipv4Addr>> {
+        self.ranges().filter_map(|(range, value)| value.is_some().then_some(range))
+    }
+
+    /// The ranges that lie in none.
+    pub(super) fn gaps(&self) -> impl Iterator<Item = RangeInclusive<Ipv4Addr>> {
+        self.ranges().filter_map(|(range, value)| value.is_none().then_some(range))
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = (RangeInclusive<Ipv4Addr>, Option<T>)> {
+        let ends = self.starts[1..].iter().map(|next| next - 1).chain([u32::MAX]);
+        let ranges = self.starts.iter().zip(ends).map(|(first, last)| (*first).into()..=last.into());
+        ranges.zip(self.values.iter().copied())
     }
 
     /// Whether any prefix holds `addr`.

@@ -60,7 +60,7 @@ impl<P: Program> Shard<P> {
     ) {
         let mut transit = Set::default();
         scratch.exceptions.clear();
-        for (index, packet) in scratch.packets.iter_mut().enumerate().take(frames.len()) {
+        for (index, packet) in scratch.packets[..frames.len()].iter_mut().enumerate() {
             match self.look(side, &frames.frame(index), packet) {
                 Found::Transit => transit.insert(index),
                 other => {

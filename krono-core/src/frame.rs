@@ -21,7 +21,8 @@ impl Frame<'_> {
     /// The bytes of the first segment.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.room[usize::from(*self.start)..][..usize::from(*self.len)]
+        let start = usize::from(*self.start);
+        &self.room[start..start + usize::from(*self.len)]
     }
 
     /// The bytes of the first segment, to be rewritten.

@@ -38,7 +38,7 @@ impl Router {
         layout: &Layout,
     ) -> Result<Admitted, Refusal> {
         let is_arp = matches!(meta.kind, Kind::ArpRequest | Kind::ArpReply);
-        self.interface(side).check_link(meta.link_to, layout.vlan, is_arp)?;
+        self.interface(side).check_link(&meta.link_to, layout.vlan, is_arp)?;
         if is_arp {
             cold_path();
             return Ok(Admitted::Arp);
@@ -60,7 +60,7 @@ impl Router {
     /// Whether [`Router::check_addresses`] would find nothing, as for nearly all packets.
     #[inline]
     pub(super) fn is_ordinary(&self, side: Side, from: Ipv4Addr, to: Ipv4Addr) -> bool {
-        from != to && self.sources[side as usize].hold(from) && self.destinations.hold(to)
+        from != to && self.interface(side).sources.hold(from) && self.destinations.hold(to)
     }
 
     /// What is to be said of the two addresses of a packet. True: it is for the shard itself.
@@ -131,17 +131,19 @@ impl Interface {
     /// as a link-layer broadcast is not forwarded (RFC 1812, 5.3.4) nor delivered (RFC 1122,
     /// 3.3.6), and multicast is not implemented.
     #[inline]
-    fn check_link(&self, to: Mac, vlan: u16, is_arp: bool) -> Result<(), DropReason> {
-        // A tag of VLAN 0 carries only a priority.
-        let own = self.vlan.unwrap_or(Layout::UNTAGGED);
-        if vlan != own && (vlan != 0 || self.vlan.is_some()) {
-            return Err(DropReason::VlanUnknown);
+    fn check_link(&self, to: &Mac, vlan: u16, is_arp: bool) -> Result<(), DropReason> {
+        if vlan != self.vlan {
+            cold_path();
+            // A tag of VLAN 0 carries only a priority.
+            if vlan != 0 || self.vlan != Layout::UNTAGGED {
+                return Err(DropReason::VlanUnknown);
+            }
         }
-        if to.is(self.mac) {
+        if to.is(&self.mac) {
             return Ok(());
         }
         cold_path();
-        match to {
+        match *to {
             Mac::BROADCAST if is_arp => Ok(()),
             to if to.is_group() && !is_arp => Err(DropReason::MulticastUnsupported),
             _ => Err(DropReason::MacNotOurs),
@@ -177,10 +179,7 @@ impl Ordinary {
 
     /// Those of them from all of whose addresses a packet may come: `refused` are the ranges from
     /// which it may not.
-    pub(super) fn sources(
-        &self,
-        refused: impl Iterator<Item = RangeInclusive<Ipv4Addr>>,
-    ) -> Self {
+    pub(super) fn sources(&self, refused: impl Iterator<Item = RangeInclusive<Ipv4Addr>>) -> Self {
         let mut ordinary = self.clone();
         refused.for_each(|range| ordinary.remove(range));
         ordinary

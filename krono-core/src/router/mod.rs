@@ -22,7 +22,7 @@ use self::neighbours::{Neighbours, Reach};
 use self::rate::TokenBucket;
 use self::routes::Prefixes;
 use crate::drop::DropReason;
-use crate::packet::{Kind, Mac, PacketMeta, Side};
+use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
 use crate::program::IcmpError;
 use crate::rewrite::LinkHeader;
 use crate::time::Ticks;
@@ -63,6 +63,15 @@ impl SideConfig {
     /// What the shard puts in front of what it sends to everybody.
     fn own_link(&self) -> LinkHeader {
         LinkHeader { to: Mac::BROADCAST, from: self.mac, vlan: self.vlan }
+    }
+
+    /// The ways to where packets may be sent on this side.
+    fn next_hops(&self, side: Side, neighbours: &Neighbours) -> Prefixes<NextHop> {
+        let connected = (self.address, NextHop::Connected);
+        let routes = self.routes.iter().filter_map(|route| {
+            Some((route.prefix, NextHop::Gateway(neighbours.find(side, route.via)?)))
+        });
+        Prefixes::new([connected].into_iter().chain(routes))
     }
 }
 
@@ -130,9 +139,7 @@ pub enum ArpFate {
 pub struct Router {
     interfaces: [Interface; 2],
     pool: Prefixes<()>,
-    /// By side: addresses that a packet from there may have as its source.
-    sources: [Ordinary; 2],
-    /// Addresses that a packet may be forwarded to.
+    /// Where a packet may be forwarded to without a closer look.
     destinations: Ordinary,
     neighbours: Neighbours,
 }
@@ -145,9 +152,12 @@ struct Interface {
     /// The connected network's first and last address: the broadcasts of 4.2BSD and of today (RFC
     /// 1812, 4.2.3.1). A link of two addresses has but the limited broadcast (RFC 3021).
     broadcasts: [Ipv4Addr; 2],
-    vlan: Option<u16>,
+    /// [`Layout::UNTAGGED`] if it has none.
+    vlan: u16,
     mtu: u16,
     routes: Prefixes<NextHop>,
+    /// Where a packet may come from without a closer look.
+    sources: Ordinary,
     errors: TokenBucket,
 }
 
@@ -175,14 +185,17 @@ impl Router {
                 config.routes.iter().map(move |route| (side, route.via))
             }),
         );
-        let interfaces = sides.map(|(side, config)| Interface::new(side, config, &neighbours));
         let pool = Prefixes::new(config.pool.iter().map(|prefix| (*prefix, ())));
         let destinations = Ordinary::destinations(sides.map(|(_, side)| side.address));
-        let sources = [
-            destinations.sources(interfaces[Side::Inside as usize].routes.gaps()),
-            destinations.sources(pool.covered()),
-        ];
-        Router { interfaces, pool, sources, destinations, neighbours }
+        let interfaces = sides.map(|(side, config)| {
+            let routes = config.next_hops(side, &neighbours);
+            let sources = match side {
+                Side::Inside => destinations.sources(routes.gaps()),
+                Side::Outside => destinations.sources(pool.covered()),
+            };
+            Interface::new(config, routes, sources)
+        });
+        Router { interfaces, pool, destinations, neighbours }
     }
 
     /// The shard's own address on a side.
@@ -202,7 +215,8 @@ impl Router {
     #[inline]
     pub fn own_link(&self, side: Side) -> LinkHeader {
         let here = self.interface(side);
-        LinkHeader { to: Mac::BROADCAST, from: here.mac, vlan: here.vlan }
+        let vlan = Some(here.vlan).filter(|vlan| *vlan != Layout::UNTAGGED);
+        LinkHeader { to: Mac::BROADCAST, from: here.mac, vlan }
     }
 
     /// The bound of [`NeighbourId::index`], for arrays of what is kept per neighbour.
@@ -328,11 +342,7 @@ impl Router {
 }
 
 impl Interface {
-    fn new(side: Side, config: &SideConfig, neighbours: &Neighbours) -> Self {
-        let connected = (config.address, NextHop::Connected);
-        let routes = config.routes.iter().filter_map(|route| {
-            Some((route.prefix, NextHop::Gateway(neighbours.find(side, route.via)?)))
-        });
+    fn new(config: &SideConfig, routes: Prefixes<NextHop>, sources: Ordinary) -> Self {
         Interface {
             mac: config.mac,
             address: config.address,
@@ -340,9 +350,10 @@ impl Interface {
                 31.. => [Ipv4Addr::BROADCAST; 2],
                 _ => [config.address.network(), config.address.broadcast()],
             },
-            vlan: config.vlan,
+            vlan: config.vlan.unwrap_or(Layout::UNTAGGED),
             mtu: config.mtu,
-            routes: Prefixes::new([connected].into_iter().chain(routes)),
+            routes,
+            sources,
             errors: TokenBucket::new(ICMP_ERRORS_PER_TICK, ICMP_ERRORS_BURST),
         }
     }

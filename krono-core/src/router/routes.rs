@@ -112,7 +112,8 @@ impl<T: Copy> Prefixes<T> {
 
     fn ranges(&self) -> impl Iterator<Item = (RangeInclusive<Ipv4Addr>, Option<T>)> {
         let ends = self.starts[1..].iter().map(|next| next - 1).chain([u32::MAX]);
-        let ranges = self.starts.iter().zip(ends).map(|(first, last)| (*first).into()..=last.into());
+        let ranges =
+            self.starts.iter().zip(ends).map(|(first, last)| (*first).into()..=last.into());
         ranges.zip(self.values.iter().copied())
     }
 

@@ -1,7 +1,7 @@
 //! What the router decides, case by case.
 
 use super::*;
-use crate::packet::{FlowMeta, Layout};
+use crate::packet::FlowMeta;
 use crate::program::IcmpError;
 
 pub(super) fn addr(text: &str) -> Ipv4Addr {
@@ -345,6 +345,20 @@ fn no_ordinary_address_would_need_a_closer_look() {
         0xa9fe_ffff,
         0xa9ff_0000,
         0xdfff_ffff,
+        // Around subscribers' networks and the pool.
+        0x643f_ffff,
+        0x6440_0000,
+        0x6442_0001,
+        0x647f_ffff,
+        0x6480_0000,
+        0x6501_7fff,
+        0x6501_8000,
+        0x6502_0000,
+        0xc633_63ff,
+        0xc633_6400,
+        0xc633_640f,
+        0xc633_6410,
+        0xc634_0000,
         0xe000_0000,
         u32::MAX,
     ];
@@ -359,6 +373,10 @@ fn no_ordinary_address_would_need_a_closer_look() {
         let mut config = config();
         (config.inside.address, config.outside.address) =
             (inside.parse().unwrap(), outside.parse().unwrap());
+        let half_a_block =
+            Route { prefix: "101.1.128.0/17".parse().unwrap(), via: addr("10.0.0.9") };
+        config.inside.neighbours.push((half_a_block.via, mac(9)));
+        config.inside.routes.push(half_a_block);
         let router = Router::new(&config);
         let near = [inside, outside].map(|net| net.parse::<Ipv4Net>().unwrap());
         let near = near.iter().flat_map(|net| [net.addr(), net.network(), net.broadcast()]);

@@ -326,10 +326,9 @@ fn parse_tcp(segment: Layer<'_>, flow: &mut FlowMeta) -> Result<(), DropReason> 
     if header_len < HEADER_MIN || header_len > segment.len {
         return refuse(DropReason::TcpHeaderBad);
     }
-    let options = segment.behind(HEADER_MIN).prefix(header_len - HEADER_MIN)?;
+    let (_, options) = segment.prefix(header_len)?.split_at(HEADER_MIN);
     let flags = TcpFlags(header[13]);
-    let syn = flags.has(TcpFlags::SYN);
-    if flags.0 == 0 || syn && flags.has(TcpFlags::FIN.with(TcpFlags::RST)) {
+    if flags.0 == 0 {
         return refuse(DropReason::TcpFlagsBad);
     }
     flow.tcp.seq = u32::from_be_bytes(bytes_at(header, 4));
@@ -339,13 +338,17 @@ fn parse_tcp(segment: Layer<'_>, flow: &mut FlowMeta) -> Result<(), DropReason> 
     flow.tcp.flags = flags;
     flow.tcp.window_scale = TcpMeta::NO_SCALE;
     (flow.kind, flow.protocol) = (Kind::Tcp, Protocol::Tcp);
-    if syn { parse_syn_options(options, &mut flow.tcp) } else { Ok(()) }
+    if flags.has(TcpFlags::SYN) { parse_syn(options, &mut flow.tcp) } else { Ok(()) }
 }
 
-/// The shift count of a window scale option; one above 14 counts as 14 (RFC 7323, 2.3).
+/// What is asked of a SYN alone. The shift count of a window scale option above 14 counts as 14
+/// (RFC 7323, 2.3).
 #[inline(never)]
-fn parse_syn_options(options: &[u8], tcp: &mut TcpMeta) -> Result<(), DropReason> {
+fn parse_syn(options: &[u8], tcp: &mut TcpMeta) -> Result<(), DropReason> {
     const WINDOW_SCALE: u8 = 3;
+    if tcp.flags.has(TcpFlags::FIN.with(TcpFlags::RST)) {
+        return Err(DropReason::TcpFlagsBad);
+    }
     for option in Options(options) {
         match option.ok_or(DropReason::TcpHeaderBad)? {
             (WINDOW_SCALE, &[shift]) => tcp.window_scale = shift.min(14),

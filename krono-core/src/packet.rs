@@ -265,6 +265,12 @@ pub struct Layout {
 impl Layout {
     /// No VLAN tag. (0 is a tag that carries only a priority.)
     pub const UNTAGGED: u16 = u16::MAX;
+
+    /// Whether the transport header lies where it does without a tag and without IP options.
+    #[inline]
+    pub(crate) const fn is_plain(&self) -> bool {
+        (self.l3 == 14) & (self.l4 == 34)
+    }
 }
 
 /// A side of a shard.

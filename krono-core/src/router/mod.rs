@@ -9,6 +9,7 @@ mod routes;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::hint::cold_path;
 use std::net::Ipv4Addr;
@@ -21,6 +22,7 @@ pub use self::neighbours::{Duty, NEIGHBOURS_MAX, NeighbourId};
 use self::neighbours::{Neighbours, Reach};
 use self::rate::TokenBucket;
 use self::routes::Prefixes;
+pub(crate) use self::way::Way;
 use crate::drop::DropReason;
 use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
 use crate::program::IcmpError;
@@ -162,7 +164,7 @@ struct Interface {
 }
 
 /// Where a route leads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NextHop {
     /// To the destination itself.
     Connected,

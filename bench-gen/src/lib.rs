@@ -7,6 +7,7 @@
 //! * [`load`]: what is to be sent, as valid values (`profile` reads them from a file);
 //! * [`bench`]: one stage of a measurement and what was seen in it, behind the trait [`Bench`], so
 //!   that procedures can be tested against a simulated device;
+//! * [`spread`]: random draws: which flow is next, how long it is, how long a frame;
 //! * [`report`]: what is shown to people and machines.
 //!
 //! [`Bench`]: bench::Bench
@@ -15,3 +16,4 @@
 pub mod bench;
 pub mod load;
 pub mod report;
+pub mod spread;

@@ -15,5 +15,6 @@
 
 pub mod bench;
 pub mod load;
+pub mod profile;
 pub mod report;
 pub mod spread;

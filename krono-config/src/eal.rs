@@ -22,6 +22,19 @@ pub struct EalConfig {
     pub args: Vec<String>,
 }
 
+impl EalConfig {
+    /// The EAL's map of lcores: as configured, or each of `lcores` on the CPU of its number, going
+    /// round where there are fewer CPUs.
+    pub fn lcore_map(&self, lcores: impl Iterator<Item = u16>) -> String {
+        if let Some(map) = &self.lcores {
+            return map.text.clone();
+        }
+        let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
+        let map = |lcore: u16| format!("{lcore}@{}", usize::from(lcore) % cpus);
+        lcores.map(map).collect::<Vec<_>>().join(",")
+    }
+}
+
 /// `eal.hugepages`
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hugepages {

@@ -106,6 +106,11 @@ impl<'n> Map<'n> {
         }
     }
 
+    /// Whether nothing stands in it, unknown keys included.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The mapping under `key`, which may be left out.
     pub fn section(
         &self,
@@ -242,8 +247,8 @@ impl<'n> Map<'n> {
         }
     }
 
-    /// What `key` says and where; nothing if it has no value.
-    fn node(&self, key: &str) -> Option<(&'n Node, Place)> {
+    /// What `key` says and where, of whatever shape; nothing if it has no value.
+    pub fn node(&self, key: &str) -> Option<(&'n Node, Place)> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         let line = match entry.node.value {
             Value::Nothing => return None,

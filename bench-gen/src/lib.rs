@@ -7,11 +7,17 @@
 //! * [`load`]: what is to be sent, as valid values (`profile` reads them from a file);
 //! * [`bench`]: one stage of a measurement and what was seen in it, behind the trait [`Bench`], so
 //!   that procedures can be tested against a simulated device;
+//! * [`profile`]: a file becomes a load, or a list of all its mistakes;
+//! * [`capture`]: captures that are sent again;
+//! * [`spread`]: random draws: which flow is next, how long it is, how long a frame;
 //! * [`report`]: what is shown to people and machines.
 //!
 //! [`Bench`]: bench::Bench
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod capture;
 pub mod load;
+pub mod profile;
 pub mod report;
+pub mod spread;

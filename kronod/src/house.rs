@@ -46,15 +46,9 @@ pub fn start_eal(config: &Config) -> anyhow::Result<Eal> {
     Ok(Eal::start(&eal)?)
 }
 
-/// The EAL's map of lcores: as configured, or each shard's lcore on the CPU of its number, going
-/// round where there are fewer CPUs.
+/// The EAL's map of lcores.
 fn lcores(config: &Config) -> String {
-    if let Some(map) = &config.eal.lcores {
-        return map.text.clone();
-    }
-    let cpus = std::thread::available_parallelism().map_or(1, |cpus| cpus.get());
-    let map = |shard: &ShardConfig| format!("{}@{}", shard.lcore, usize::from(shard.lcore) % cpus);
-    config.shards.iter().map(map).collect::<Vec<_>>().join(",")
+    config.eal.lcore_map(config.shards.iter().map(|shard| shard.lcore))
 }
 
 /// The CPUs that workers poll on, as far as the map of lcores says so plainly.

@@ -12,16 +12,29 @@ use cargo_metadata::{DependencyKind, Metadata, MetadataCommand};
 const ALLOWED: &[(&str, &[&str])] = &[
     ("dpdk-sys", &[]),
     ("krono-core", &[]),
+    ("krono-config", &["krono-core"]),
     ("krono-io", &["dpdk-sys", "krono-core"]),
     ("krono-nat", &["krono-core"]),
     ("scr-sequencer", &["krono-core"]),
     ("krono-ha", &["krono-core"]),
-    ("bench-gen", &["krono-core", "krono-io"]),
-    ("kronod", &["dpdk-sys", "krono-core", "krono-io", "krono-nat", "scr-sequencer", "krono-ha"]),
+    ("bench-gen", &["krono-config", "krono-core", "krono-io"]),
+    (
+        "kronod",
+        &[
+            "dpdk-sys",
+            "krono-config",
+            "krono-core",
+            "krono-io",
+            "krono-nat",
+            "scr-sequencer",
+            "krono-ha",
+        ],
+    ),
     (
         "krono-tests",
         &[
             "dpdk-sys",
+            "krono-config",
             "krono-core",
             "krono-io",
             "krono-nat",

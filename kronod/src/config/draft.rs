@@ -7,13 +7,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+use krono_config::eal::EalDraft;
+use krono_config::mistake::{Place, Report, Wrong};
+use krono_config::read::{Given, List, Map, Marked};
+use krono_config::tree::Node;
 use krono_core::packet::{Mac, Side};
 
 use super::firewall;
-use super::mistake::{Place, Report, Wrong};
 use super::nat::{self, NatDraft, NatSettings, StaticDraft};
-use super::read::{self, Given, List, Map, Marked};
-use super::tree::Node;
 use super::types::*;
 use super::values::{self, choice};
 
@@ -28,14 +29,6 @@ pub(super) struct Draft {
     pub(super) clock: Option<Clock>,
     pub(super) control_socket: Option<PathBuf>,
     pub(super) metrics_listen: Option<SocketAddr>,
-}
-
-pub(super) struct EalDraft {
-    pub(super) memory: Option<Marked<u64>>,
-    pub(super) hugepages: Option<Marked<Hugepages>>,
-    pub(super) lcores: Given<Marked<LcoreMap>>,
-    pub(super) idle: Option<Marked<Idle>>,
-    pub(super) args: Option<Vec<String>>,
 }
 
 pub(super) struct PortDraft {
@@ -119,12 +112,12 @@ pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
     let place = Place { line: root.line, path: String::new() };
     let map = Map::open(root, place, &KEYS, report)?;
     let clock = choice(&[("tsc", Clock::Tsc), ("capture", Clock::Capture)]);
-    let eal = map.section("eal", &EAL_KEYS, report);
+    let eal = EalDraft::read(&map, "an entry of ports", report);
     let control = map.section("control", &["socket"], report);
     let metrics = map.section("metrics", &["listen"], report);
     let nat = nat::read(&map, report);
     Some(Draft {
-        eal: eal.map(|eal| read_eal(&eal, report)),
+        eal,
         ports: map.required_list("ports", PORTS_MAX, report, read_port),
         shards: map.required_list("shards", SHARDS_MAX, report, |node, place, report| {
             read_shard(node, place, &nat, report)
@@ -141,32 +134,6 @@ pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
             Some(metrics.or("listen", default, values::listen, report)?.value)
         }),
     })
-}
-
-const EAL_KEYS: [&str; 5] = ["memory", "hugepages", "lcores", "idle", "args"];
-
-fn read_eal(map: &Map<'_>, report: &mut Report) -> EalDraft {
-    const MEMORY_DEFAULT: u64 = 512 << 20;
-    const MEMORY_MAX: u64 = 1 << 44;
-    const ARGS_MAX: usize = 64;
-    let hugepages = choice(&[
-        ("auto", Hugepages::Auto),
-        ("required", Hugepages::Required),
-        ("off", Hugepages::Off),
-    ]);
-    let idle = choice(&[("busy", Idle::Busy), ("yield", Idle::Yield)]);
-    let memory = values::size(MBUF_MEMORY_MIN..=MEMORY_MAX);
-    let args = map.list("args", ARGS_MAX, report, |node, place, report| {
-        read::scalar(node, place, values::eal_argument, report)
-    });
-    let args = args.unwrap_or_else(List::empty).and_then(List::all);
-    EalDraft {
-        memory: map.or("memory", MEMORY_DEFAULT, memory, report),
-        hugepages: map.or("hugepages", Hugepages::Auto, hugepages, report),
-        lcores: map.optional("lcores", values::lcores, report),
-        idle: map.or("idle", Idle::Busy, idle, report),
-        args: args.map(|args| args.into_iter().map(|arg| arg.value).collect()),
-    }
 }
 
 fn read_port(node: &Node, place: Place, report: &mut Report) -> Option<PortDraft> {

@@ -3,11 +3,11 @@
 use std::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
+use krono_config::mistake::{Place, Report, Wrong};
+use krono_config::read::{List, Map, Marked};
+use krono_config::tree::Node;
 use krono_core::packet::Protocol;
 
-use super::mistake::{Place, Report, Wrong};
-use super::read::{List, Map, Marked};
-use super::tree::Node;
 use super::types::{Action, Direction, FirewallConfig, LIST_MAX, Rule};
 use super::values::{self, choice};
 

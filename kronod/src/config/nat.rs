@@ -7,12 +7,12 @@
 use std::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
+use krono_config::mistake::{Place, Report, Wrong};
+use krono_config::read::{self, Given, List, Map, Marked};
+use krono_config::tree::Node;
 use krono_core::packet::{Endpoint, Protocol};
 use krono_core::time::Span;
 
-use super::mistake::{Place, Report, Wrong};
-use super::read::{self, Given, List, Map, Marked};
-use super::tree::Node;
 use super::types::*;
 use super::values::{self, choice, shown_span};
 

@@ -8,13 +8,13 @@ use std::fmt::Display;
 use std::hash::Hash;
 
 use ipnet::Ipv4Net;
+use krono_config::mistake::{Place, Report, Wrong};
+use krono_config::read::{Given, List, Marked};
 use krono_core::packet::Endpoint;
 
 use super::draft::{Draft, PortDraft, ShardDraft, SideDraft};
 use super::memory::{Memory, TableSizes, subscribers_max};
-use super::mistake::{Place, Report, Wrong};
 use super::nat::{NatDraft, StaticDraft, port_count};
-use super::read::{Given, List, Marked};
 use super::types::{Clock, POOL_ADDRESSES_MAX, addresses};
 use super::values::{ends, shown_size};
 

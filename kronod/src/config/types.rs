@@ -1,11 +1,12 @@
 //! The configuration once it is valid: what the rest of the daemon may rely on.
 
-use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use ipnet::Ipv4Net;
+pub use krono_config::eal::{EalConfig, Hugepages, Idle, MBUF_MEMORY_MIN};
+pub use krono_config::values::{Device, LCORES_MAX, LcoreMap};
 use krono_core::packet::{Mac, Protocol, Side};
 use krono_core::time::Span;
 pub use krono_nat::config::{Filtering, StaticMapping, Timeouts};
@@ -14,8 +15,6 @@ pub use krono_nat::config::{Filtering, StaticMapping, Timeouts};
 pub const PORTS_MAX: usize = 32;
 /// Shards in one process: one lcore each.
 pub const SHARDS_MAX: usize = LCORES_MAX as usize;
-/// Lcore ids lie below this (RTE_MAX_LCORE of a distribution's DPDK).
-pub const LCORES_MAX: u16 = 128;
 /// Receive queues that may be named on one port.
 pub const QUEUES_MAX: u16 = 256;
 /// The fewest sessions that a shard can be made for.
@@ -26,8 +25,6 @@ pub const SESSIONS_MAX: u32 = 1 << 28;
 pub const POOL_ADDRESSES_MAX: u32 = 1 << 14;
 /// The most prefixes, routes, neighbours, static mappings or rules in one list.
 pub const LIST_MAX: usize = 4096;
-/// The least memory for packet buffers, bytes.
-pub const MBUF_MEMORY_MIN: u64 = 16 << 20;
 /// The longest `port_hold`: what the port allocator can tell apart.
 pub const PORT_HOLD_MAX: Span = krono_core::ports::HOLD_MAX;
 /// Where the control socket is unless the configuration says otherwise.
@@ -73,50 +70,6 @@ impl Config {
     }
 }
 
-/// `eal`: the DPDK environment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EalConfig {
-    /// Memory for packet buffers, bytes; tables come on top.
-    pub memory: u64,
-    /// Whether huge pages are used.
-    pub hugepages: Hugepages,
-    /// The map of lcores to CPUs, if one is given.
-    pub lcores: Option<LcoreMap>,
-    /// What a worker does when there is nothing to receive.
-    pub idle: Idle,
-    /// Further arguments, passed through.
-    pub args: Vec<String>,
-}
-
-/// `eal.hugepages`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hugepages {
-    /// If there are any.
-    Auto,
-    /// Without them the start fails.
-    Required,
-    /// Never.
-    Off,
-}
-
-/// `eal.idle`
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Idle {
-    /// Poll again at once.
-    Busy,
-    /// Let others run on this CPU.
-    Yield,
-}
-
-/// `eal.lcores`: the EAL's own words, and what lcores they name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LcoreMap {
-    /// The argument of the EAL's `--lcores`.
-    pub text: String,
-    /// The lcore ids in it, ascending.
-    pub lcores: Vec<u16>,
-}
-
 /// An entry of `ports`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortConfig {
@@ -126,30 +79,6 @@ pub struct PortConfig {
     pub device: Device,
     /// The longest IP packet that it carries, bytes.
     pub mtu: u16,
-}
-
-/// A device in the EAL's words, arguments included.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Device {
-    /// A PCI address such as `0000:3b:00.1`, always with its domain: the EAL's `--allow`.
-    Pci(String),
-    /// A virtual device such as `net_af_packet0,iface=kr-in`: the EAL's `--vdev`.
-    Vdev(String),
-}
-
-impl Device {
-    /// The name that the port has in the EAL: the device without its arguments.
-    pub fn name(&self) -> &str {
-        let (Device::Pci(text) | Device::Vdev(text)) = self;
-        text.split_once(',').map_or(text, |(name, _)| name)
-    }
-}
-
-impl fmt::Display for Device {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Device::Pci(text) | Device::Vdev(text)) = self;
-        f.write_str(text)
-    }
 }
 
 /// An entry of `shards`.

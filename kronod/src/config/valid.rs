@@ -1,8 +1,9 @@
 //! From a draft to a configuration.
 
-use super::draft::{Draft, EalDraft, NeighbourDraft, PortDraft, RouteDraft, ShardDraft, SideDraft};
+use krono_config::read::{Given, Marked};
+
+use super::draft::{Draft, NeighbourDraft, PortDraft, RouteDraft, ShardDraft, SideDraft};
 use super::nat::{NatDraft, StaticDraft};
-use super::read::{Given, Marked};
 use super::sense;
 use super::types::*;
 
@@ -16,28 +17,13 @@ pub(super) fn config(draft: Draft) -> Option<Config> {
     let shards = draft.shards.all()?.into_iter().zip(static_mappings);
     let shards = shards.map(|(draft, static_mappings)| shard(draft, &ports, static_mappings));
     Some(Config {
-        eal: eal(draft.eal?)?,
+        eal: draft.eal?.valid()?,
         shards: shards.collect::<Option<_>>()?,
         ports,
         firewall: draft.firewall?,
         clock: draft.clock?,
         control_socket: draft.control_socket?,
         metrics_listen: draft.metrics_listen?,
-    })
-}
-
-fn eal(draft: EalDraft) -> Option<EalConfig> {
-    let lcores = match draft.lcores {
-        Given::Absent => None,
-        Given::Mistaken => return None,
-        Given::Valid(map) => Some(map.value),
-    };
-    Some(EalConfig {
-        memory: draft.memory?.value,
-        hugepages: draft.hugepages?.value,
-        lcores,
-        idle: draft.idle?.value,
-        args: draft.args?,
     })
 }
 

@@ -1,18 +1,20 @@
 //! Takes values out of the tree, noting what is wrong with them on the way.
 
-use super::mistake::{Place, Report, Wrong, shown};
-use super::tree::{Entry, Node, Value};
+use crate::mistake::{Place, Report, Wrong, shown};
+use crate::tree::{Entry, Node, Value};
 
 /// A value and where it stands; a default stands where it is missing.
 #[derive(Clone, Debug)]
-pub(super) struct Marked<T> {
-    pub(super) value: T,
-    pub(super) place: Place,
+pub struct Marked<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// What an optional key says.
 #[derive(Clone, Debug)]
-pub(super) enum Given<T> {
+pub enum Given<T> {
     /// Nothing.
     Absent,
     /// Something wrong, which has been reported: nothing else is to be said about it.
@@ -23,12 +25,12 @@ pub(super) enum Given<T> {
 
 impl<T> Given<T> {
     /// This, or if it is absent what somebody else says.
-    pub(super) fn or(self, other: Given<T>) -> Given<T> {
+    pub fn or(self, other: Given<T>) -> Given<T> {
         if let Given::Absent = self { other } else { self }
     }
 
     /// The value, or if there is none the default; nothing after a mistake.
-    pub(super) fn unwrap_or_else(self, default: impl FnOnce() -> T) -> Option<T> {
+    pub fn unwrap_or_else(self, default: impl FnOnce() -> T) -> Option<T> {
         match self {
             Given::Absent => Some(default()),
             Given::Mistaken => None,
@@ -36,38 +38,43 @@ impl<T> Given<T> {
         }
     }
 
-    pub(super) fn ok(self) -> Option<T> {
+    /// The value, if there is one.
+    pub fn ok(self) -> Option<T> {
         if let Given::Valid(value) = self { Some(value) } else { None }
     }
 }
 
 /// The items of a list that are right.
 #[derive(Clone, Debug)]
-pub(super) struct List<T> {
-    pub(super) items: Vec<T>,
+pub struct List<T> {
+    /// Those that are right.
+    pub items: Vec<T>,
     /// Whether that is all of them, so that what is not among them is not there.
-    pub(super) complete: bool,
+    pub complete: bool,
 }
 
 impl<T> List<T> {
-    pub(super) fn empty() -> List<T> {
+    /// A list of nothing.
+    pub fn empty() -> List<T> {
         List { items: Vec::new(), complete: true }
     }
 
     /// A list of which nothing is known.
-    pub(super) fn mistaken() -> List<T> {
+    pub fn mistaken() -> List<T> {
         List { items: Vec::new(), complete: false }
     }
 
     /// The items, if none was mistaken.
-    pub(super) fn all(self) -> Option<Vec<T>> {
+    pub fn all(self) -> Option<Vec<T>> {
         self.complete.then_some(self.items)
     }
 }
 
 /// A mapping whose keys are known ones.
-pub(super) struct Map<'n> {
-    pub(super) place: Place,
+#[derive(Debug)]
+pub struct Map<'n> {
+    /// Where it stands.
+    pub place: Place,
     entries: &'n [Entry],
     /// Keys that seem to be there under a misspelled name: they are not reported as missing.
     misspelled: Vec<&'static str>,
@@ -75,7 +82,7 @@ pub(super) struct Map<'n> {
 
 impl<'n> Map<'n> {
     /// The mapping at `place`; unknown keys are mistakes.
-    pub(super) fn open(
+    pub fn open(
         node: &'n Node,
         place: Place,
         keys: &[&'static str],
@@ -99,8 +106,13 @@ impl<'n> Map<'n> {
         }
     }
 
+    /// Whether nothing stands in it, unknown keys included.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// The mapping under `key`, which may be left out.
-    pub(super) fn section(
+    pub fn section(
         &self,
         key: &'static str,
         keys: &[&'static str],
@@ -114,7 +126,7 @@ impl<'n> Map<'n> {
     }
 
     /// The mapping under `key`, which must be there.
-    pub(super) fn required_section(
+    pub fn required_section(
         &self,
         key: &'static str,
         keys: &[&'static str],
@@ -128,7 +140,7 @@ impl<'n> Map<'n> {
     }
 
     /// The scalar under `key`.
-    pub(super) fn optional<T>(
+    pub fn optional<T>(
         &self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, Wrong>,
@@ -144,7 +156,7 @@ impl<'n> Map<'n> {
     }
 
     /// The scalar under `key`, which must be there.
-    pub(super) fn required<T>(
+    pub fn required<T>(
         &self,
         key: &'static str,
         parse: impl Fn(&str) -> Result<T, Wrong>,
@@ -158,7 +170,7 @@ impl<'n> Map<'n> {
     }
 
     /// The scalar under `key`, or the default.
-    pub(super) fn or<T>(
+    pub fn or<T>(
         &self,
         key: &'static str,
         default: T,
@@ -169,12 +181,12 @@ impl<'n> Map<'n> {
     }
 
     /// A default in the place where `key` is missing.
-    pub(super) fn default<T>(&self, key: &str, value: T) -> Marked<T> {
+    pub fn default<T>(&self, key: &str, value: T) -> Marked<T> {
         Marked { value, place: self.place.key(key, self.place.line) }
     }
 
     /// The list under `key`, its items read by `read`.
-    pub(super) fn list<T>(
+    pub fn list<T>(
         &self,
         key: &'static str,
         len_max: usize,
@@ -206,7 +218,7 @@ impl<'n> Map<'n> {
     }
 
     /// The list under `key`, which must be there and must not be empty.
-    pub(super) fn required_list<T>(
+    pub fn required_list<T>(
         &self,
         key: &'static str,
         len_max: usize,
@@ -235,8 +247,8 @@ impl<'n> Map<'n> {
         }
     }
 
-    /// What `key` says and where; nothing if it has no value.
-    fn node(&self, key: &str) -> Option<(&'n Node, Place)> {
+    /// What `key` says and where, of whatever shape; nothing if it has no value.
+    pub fn node(&self, key: &str) -> Option<(&'n Node, Place)> {
         let entry = self.entries.iter().find(|entry| entry.key == key)?;
         let line = match entry.node.value {
             Value::Nothing => return None,
@@ -248,7 +260,7 @@ impl<'n> Map<'n> {
 }
 
 /// The scalar of a node.
-pub(super) fn scalar<T>(
+pub fn scalar<T>(
     node: &Node,
     place: Place,
     parse: impl Fn(&str) -> Result<T, Wrong>,

@@ -5,23 +5,23 @@ use std::fmt;
 
 /// A place in the file: the line, and the path of keys and indices that leads there.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Place {
+pub struct Place {
     /// Counted from 1.
-    pub(super) line: u32,
+    pub line: u32,
     /// For example `shards[0].nat.pool[1]`.
-    pub(super) path: String,
+    pub path: String,
 }
 
 impl Place {
     /// The place of the value under `key`.
-    pub(super) fn key(&self, key: &str, line: u32) -> Place {
+    pub fn key(&self, key: &str, line: u32) -> Place {
         let dot = if self.path.is_empty() { "" } else { "." };
         let key = if key.is_empty() { "\"\"" } else { &shown(key) };
         Place { line, path: format!("{}{dot}{key}", self.path) }
     }
 
     /// The place of the value at `index`.
-    pub(super) fn index(&self, index: usize, line: u32) -> Place {
+    pub fn index(&self, index: usize, line: u32) -> Place {
         Place { line, path: format!("{}[{index}]", self.path) }
     }
 }
@@ -34,15 +34,16 @@ impl fmt::Display for Place {
 
 /// What is wrong with one value, without its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wrong {
+pub struct Wrong {
     /// For example `10.0.0.0/33 is not a prefix`.
-    pub(super) what: String,
+    pub what: String,
     /// For example `an IPv4 prefix such as 198.51.100.0/28`.
-    pub(super) expected: String,
+    pub expected: String,
 }
 
 impl Wrong {
-    pub(super) fn new(what: impl Into<String>, expected: impl Into<String>) -> Wrong {
+    /// What is wrong, and what would be right.
+    pub fn new(what: impl Into<String>, expected: impl Into<String>) -> Wrong {
         Wrong { what: what.into(), expected: expected.into() }
     }
 }
@@ -106,38 +107,34 @@ impl fmt::Display for Mistakes {
 
 /// Collects findings while a file is read.
 #[derive(Debug, Default)]
-pub(super) struct Report {
+pub struct Report {
     mistakes: BTreeSet<Finding>,
     warnings: BTreeSet<Finding>,
 }
 
 impl Report {
     /// Notes a mistake. A value that several shards share is reported once.
-    pub(super) fn mistake(&mut self, place: &Place, wrong: Wrong) {
+    pub fn mistake(&mut self, place: &Place, wrong: Wrong) {
         self.mistakes.insert(finding(place, wrong));
     }
 
     /// Notes something questionable.
-    pub(super) fn warning(&mut self, place: &Place, wrong: Wrong) {
+    pub fn warning(&mut self, place: &Place, wrong: Wrong) {
         self.warnings.insert(finding(place, wrong));
     }
 
     /// Notes the mistake of a result, if it is one.
-    pub(super) fn check<T>(&mut self, place: &Place, result: Result<T, Wrong>) -> Option<T> {
+    pub fn check<T>(&mut self, place: &Place, result: Result<T, Wrong>) -> Option<T> {
         result.map_err(|wrong| self.mistake(place, wrong)).ok()
     }
 
     /// Whether there is no mistake so far.
-    pub(super) fn is_clean(&self) -> bool {
+    pub fn is_clean(&self) -> bool {
         self.mistakes.is_empty()
     }
 
     /// `value` with the warnings about `file`, or its mistakes if there are any.
-    pub(super) fn conclude<T>(
-        self,
-        file: &str,
-        value: Option<T>,
-    ) -> Result<(T, Vec<Warning>), Mistakes> {
+    pub fn conclude<T>(self, file: &str, value: Option<T>) -> Result<(T, Vec<Warning>), Mistakes> {
         let file = file.to_owned();
         let warning = |finding| Warning { file: file.clone(), finding };
         let warnings = self.warnings.into_iter().map(warning).collect();
@@ -156,7 +153,7 @@ fn finding(place: &Place, wrong: Wrong) -> Finding {
 }
 
 /// Text from the file as it may stand in a message: one line, not too long.
-pub(super) fn shown(text: &str) -> String {
+pub fn shown(text: &str) -> String {
     const LEN_MAX: usize = 60;
     let clean = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
     let mut shown: String = text.chars().take(LEN_MAX).map(clean).collect();

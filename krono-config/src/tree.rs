@@ -8,24 +8,30 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle};
 
-use super::mistake::{Place, Report, Wrong, shown};
+use crate::mistake::{Place, Report, Wrong, shown};
 
 /// How deep mappings and lists may be nested.
 const DEPTH_MAX: usize = 16;
 
 /// A value and the line where it begins.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) line: u32,
-    pub(super) value: Value,
+pub struct Node {
+    /// Counted from 1.
+    pub line: u32,
+    /// What stands there.
+    pub value: Value,
 }
 
+/// What stands somewhere.
 #[derive(Debug)]
-pub(super) enum Value {
+pub enum Value {
     /// Nothing is written, or `null`, or `~`.
     Nothing,
+    /// A single value as it is written, without quotes.
     Scalar(String),
+    /// A sequence.
     List(Vec<Node>),
+    /// A mapping.
     Map(Vec<Entry>),
     /// Something that has been reported as a mistake.
     Unusable,
@@ -33,15 +39,17 @@ pub(super) enum Value {
 
 /// A key of a mapping with its value. The keys of a mapping are distinct.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub(super) key: String,
+pub struct Entry {
+    /// The key as it is written, without quotes.
+    pub key: String,
     /// The line of the key.
-    pub(super) line: u32,
-    pub(super) node: Node,
+    pub line: u32,
+    /// The value.
+    pub node: Node,
 }
 
 /// Reads `text`; `None` after a mistake that leaves nothing to look at.
-pub(super) fn read(text: &str, report: &mut Report) -> Option<Node> {
+pub fn read(text: &str, report: &mut Report) -> Option<Node> {
     let lines = u32::try_from(text.lines().count()).unwrap_or(u32::MAX).max(1);
     let mut builder = Builder { open: Vec::new(), root: None, lines, report };
     let mut parser = Parser::new_from_str(text);

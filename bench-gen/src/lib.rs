@@ -8,6 +8,7 @@
 //! * [`bench`]: one stage of a measurement and what was seen in it, behind the trait [`Bench`], so
 //!   that procedures can be tested against a simulated device;
 //! * [`spread`]: random draws: which flow is next, how long it is, how long a frame;
+//! * [`share`]: an lcore's flows as a state machine over frames and time;
 //! * [`report`]: what is shown to people and machines.
 //!
 //! [`Bench`]: bench::Bench
@@ -18,3 +19,4 @@ pub mod load;
 pub mod profile;
 pub mod report;
 pub mod spread;
+pub mod share;

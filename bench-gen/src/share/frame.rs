@@ -259,8 +259,8 @@ impl Frames {
     pub(super) fn read(&self, side: Side, frame: &[u8]) -> Result<Heard, Odd> {
         let link: &[u8; 14] = frame.first_chunk().ok_or(Odd::Malformed)?;
         let own = self.links[side as usize].own.0;
-        if link[..6] != own && link[0] & 1 == 0 {
-            return odd(Odd::Mac);
+        if link[..6] != own {
+            return odd(not_for_us(link));
         }
         match u16_at(link, 12) {
             ETHERTYPE_IPV4 => read_ipv4(side, frame, 14),
@@ -414,6 +414,14 @@ fn odd(what: Odd) -> Result<Heard, Odd> {
     Err(what)
 }
 
+/// ARP and IPv6 come to groups of stations as well.
+fn not_for_us(link: &[u8; 14]) -> Odd {
+    match u16_at(link, 12) {
+        ETHERTYPE_ARP | ETHERTYPE_IPV6 if link[0] & 1 != 0 => ether_type(u16_at(link, 12)),
+        _ => Odd::Mac,
+    }
+}
+
 fn ether_type(ether_type: u16) -> Odd {
     match ether_type {
         ETHERTYPE_ARP => Odd::Arp,
@@ -521,6 +529,22 @@ fn u16_at(bytes: &[u8], at: usize) -> u16 {
 #[inline]
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Of an IPv4 packet whose transport header is not as it should be: where it goes, and whether its
+/// transport checksum is right.
+#[cold]
+pub(super) fn addressee(frame: &[u8]) -> Option<(Ipv4Addr, bool)> {
+    let link = frame.first_chunk::<14>()?;
+    let l3 = if u16_at(link, 12) == ETHERTYPE_VLAN { 18 } else { 14 };
+    let (ip, rest) = frame.get(l3..)?.split_first_chunk::<IP_LEN>()?;
+    let (from, to) = (u32_at(ip, 12).into(), u32_at(ip, 16).into());
+    let datagram = usize::from(u16_at(ip, 2)).checked_sub(IP_LEN).and_then(|len| rest.get(..len));
+    let sum = datagram.map(|datagram| match ip[9] {
+        IP_ICMP => Sum::default().add_bytes(datagram),
+        protocol => pseudo_header(from, to, protocol, datagram.len()).add_bytes(datagram),
+    });
+    Some((to, sum.is_some_and(|sum| sum.fold() == VALID)))
 }
 
 /// The flow that a frame may be of, without any check.

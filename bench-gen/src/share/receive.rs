@@ -8,7 +8,7 @@ use super::frame::{Body, ECHO, ECHO_REPLY, Heard, Odd, Segment, Transport};
 use super::identity::Who;
 use super::stamp::{Stamp, TIME_SHIFT};
 use super::tcp::{self, Name};
-use super::{Share, Taken, owners};
+use super::{Share, Taken, frame, owners};
 use crate::bench::{Way, Wrong};
 
 /// For how long a mapping must live without a packet, seconds: RFC 4787, REQ-5; RFC 5382, REQ-5;
@@ -22,7 +22,7 @@ impl Share {
         self.set_clock(now_ns);
         let heard = match self.frames.read(side, frame) {
             Ok(heard) => heard,
-            Err(odd) => return self.odd(side, odd),
+            Err(odd) => return self.odd(side, frame, odd),
         };
         let Some(at) = heard.stamp(frame) else {
             return self.without_stamp(frame, &heard);
@@ -74,7 +74,9 @@ impl Share {
         if way == Way::Up {
             self.learn(number, heard, who);
         }
-        self.arrived(number, way, stamp, frame.len());
+        if !self.arrived(number, way, stamp, frame.len()) {
+            return Taken::Done;
+        }
         match way {
             Way::Up => self.answer(number, who, heard, frame),
             Way::Down => self.acknowledge(number, who, way, heard, frame),
@@ -102,9 +104,9 @@ impl Share {
         }
     }
 
-    /// Counts a packet that is right: order, latency, silence.
+    /// Counts a packet that is right: order, latency, silence. False if it was here before.
     #[inline]
-    fn arrived(&mut self, number: u32, way: Way, stamp: Stamp, len: usize) {
+    fn arrived(&mut self, number: u32, way: Way, stamp: Stamp, len: usize) -> bool {
         let flow = &mut self.flows[number as usize];
         let counts = &mut self.seen.tally.counts[way as usize];
         match flow.arrived(way, stamp.sequence) {
@@ -112,7 +114,7 @@ impl Share {
             Order::Reordered => counts.reordered += 1,
             Order::Duplicate => {
                 counts.duplicated += 1;
-                return;
+                return false;
             }
         }
         counts.received += 1;
@@ -125,6 +127,7 @@ impl Share {
         if way == self.plan.waits_until {
             self.heard_of(number, latency);
         }
+        true
     }
 
     /// A flow waits no longer.
@@ -353,7 +356,11 @@ impl Share {
 
     /// A frame that is not one of ours by its form.
     #[cold]
-    fn odd(&mut self, side: Side, odd: Odd) -> Taken {
+    fn odd(&mut self, side: Side, frame: &[u8], odd: Odd) -> Taken {
+        if let Some(wrong) = self.odd_and_wrong(side, frame, odd) {
+            self.note_wrong(wrong, side);
+            return Taken::Done;
+        }
         let others = &mut self.seen.tally.others;
         let count = match odd {
             Odd::Arp => &mut others.arp,
@@ -372,13 +379,26 @@ impl Share {
                     quoted.is_some_and(|(from, _)| self.targets[side as usize].contains(from));
                 if ours { &mut others.icmp_errors } else { &mut others.icmp_errors_of_others }
             }
-            Odd::IpChecksum => {
-                self.note_wrong(Wrong::Checksum, side);
-                return Taken::Done;
-            }
+            Odd::IpChecksum => &mut others.malformed,
         };
         *count += 1;
         Taken::Done
+    }
+
+    /// What is wrong with such a frame, if it goes to one of us.
+    fn odd_and_wrong(&self, side: Side, frame: &[u8], odd: Odd) -> Option<Wrong> {
+        let others_may_send = match odd {
+            Odd::IpChecksum => return Some(Wrong::Checksum),
+            Odd::Malformed | Odd::Tcp => false,
+            Odd::Reset | Odd::Icmp | Odd::IcmpError(_) => true,
+            _ => return None,
+        };
+        let (to, intact) = frame::addressee(frame)?;
+        match (self.targets[side as usize].contains(to), intact) {
+            (true, false) => Some(Wrong::Checksum),
+            (true, true) if !others_may_send => Some(Wrong::Corrupted),
+            _ => None,
+        }
     }
 
     /// A packet that nobody of ours has sent as it is: if it goes to one of us, it was ours.

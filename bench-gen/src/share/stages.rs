@@ -169,8 +169,9 @@ impl Picks {
     pub(super) fn pick(&mut self, flows: &[Flow]) -> u32 {
         let drawn = self.draw();
         prefetch(flows, drawn as usize);
-        self.at = (self.at + 1) % Self::AHEAD;
-        std::mem::replace(&mut self.ahead[self.at], drawn)
+        let at = self.at;
+        self.at = (at + 1) % Self::AHEAD;
+        std::mem::replace(&mut self.ahead[at], drawn)
     }
 
     #[inline]

@@ -2,8 +2,10 @@
 
 mod faults;
 mod golden;
+mod model;
 mod nat;
 mod right;
+mod sessions;
 
 use std::collections::VecDeque;
 use std::time::Duration;

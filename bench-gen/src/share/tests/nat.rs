@@ -11,13 +11,30 @@ use crate::share::LinkHeader;
 /// Endpoint-independent mapping and filtering.
 pub(super) struct Nat {
     links: [LinkHeader; 2],
-    public: HashMap<(u8, Endpoint), Endpoint>,
+    public: HashMap<(u8, Endpoint, Endpoint), Endpoint>,
     inside: HashMap<(u8, Endpoint), Endpoint>,
+    /// What is put in place of an endpoint that it chose for an inside one.
+    pub(super) alias: Box<dyn FnMut(Endpoint, Endpoint) -> Endpoint>,
+    /// Mappings are of one destination each (RFC 4787, REQ-1 forbids that).
+    pub(super) by_destination: bool,
+    chosen: u32,
 }
 
 impl Nat {
     pub(super) fn new(links: &[LinkHeader; 2]) -> Nat {
-        Nat { links: *links, public: HashMap::new(), inside: HashMap::new() }
+        Nat {
+            links: *links,
+            public: HashMap::new(),
+            inside: HashMap::new(),
+            alias: Box::new(|_, public| public),
+            by_destination: false,
+            chosen: 0,
+        }
+    }
+
+    /// The MAC address of the tester on a side.
+    pub(super) fn own(&self, side: Side) -> [u8; 6] {
+        self.links[side as usize].source.0
     }
 
     /// What becomes of a frame that came in by `side`, and where it comes out.
@@ -27,7 +44,9 @@ impl Nat {
         let out = side.opposite();
         match side {
             Side::Inside => {
-                let public = self.map(protocol, packet.endpoint(End::From));
+                let to = packet.endpoint(End::To);
+                let to = if self.by_destination { to } else { Endpoint::default() };
+                let public = self.map(protocol, packet.endpoint(End::From), to);
                 packet.set_endpoint(End::From, public);
             }
             Side::Outside => {
@@ -42,14 +61,21 @@ impl Nat {
         Some((out, packet.0))
     }
 
-    fn map(&mut self, protocol: u8, inside: Endpoint) -> Endpoint {
-        let number = self.inside.len();
-        let public = *self.public.entry((protocol, inside)).or_insert_with(|| {
-            let addr = Ipv4Addr::from(0xcb00_7100 + (number / 60_000) as u32);
-            Endpoint::new(addr, 1024 + (number % 60_000) as u16)
+    fn map(&mut self, protocol: u8, inside: Endpoint, to: Endpoint) -> Endpoint {
+        let known = self.public.get(&(protocol, inside, to)).copied();
+        let public = known.unwrap_or_else(|| {
+            self.chosen += 1;
+            let addr = Ipv4Addr::from(0xcb00_7100 + self.chosen / 60_000);
+            (self.alias)(inside, Endpoint::new(addr, 1024 + (self.chosen % 60_000) as u16))
         });
+        self.public.insert((protocol, inside, to), public);
         self.inside.insert((protocol, public), inside);
         public
+    }
+
+    /// What an inside endpoint was mapped to.
+    pub(super) fn public_of(&self, protocol: u8, inside: Endpoint) -> Endpoint {
+        self.public[&(protocol, inside, Endpoint::default())]
     }
 
     /// Forgets all mappings; new ones get other ports.

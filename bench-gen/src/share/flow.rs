@@ -190,6 +190,18 @@ impl Flow {
         known.then(|| Endpoint::new(self.public_addr.into(), self.public_port))
     }
 
+    /// Address and port of the public endpoint, zeroes if it is not known.
+    #[inline]
+    pub(super) fn public_parts(&self) -> (u32, u16) {
+        (self.public_addr, self.public_port)
+    }
+
+    /// Whether this is known to be its public endpoint.
+    #[inline]
+    pub(super) fn is_public(&self, parts: (u32, u16)) -> bool {
+        self.public_parts() == parts && self.marks.has(Marks::LEARNT)
+    }
+
     pub(super) fn set_public(&mut self, endpoint: Endpoint) {
         self.public_addr = endpoint.addr.to_bits();
         self.public_port = endpoint.port;

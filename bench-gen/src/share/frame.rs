@@ -3,8 +3,9 @@
 use std::net::Ipv4Addr;
 
 use krono_core::checksum::{self, Sum, VALID};
-use krono_core::packet::{Endpoint, Mac, Protocol, Side, TcpFlags};
+use krono_core::packet::{Mac, Protocol, Side, TcpFlags};
 
+use super::identity::Pair;
 use super::stamp::STAMP_LEN;
 
 /// How frames of a side begin: what the engine knows of the link.
@@ -81,9 +82,8 @@ impl Transport {
 pub(super) struct Heading {
     /// The side that it is sent out of, or came in by.
     pub side: Side,
-    /// For echo the identifier is the port, here and in `to`, whichever way it goes.
-    pub from: Endpoint,
-    pub to: Endpoint,
+    /// For echo the identifier is a request's source port and a reply's destination port.
+    pub pair: Pair,
     pub transport: Transport,
 }
 
@@ -277,7 +277,7 @@ impl Frames {
     #[inline]
     pub(super) fn check(&self, frame: &[u8], heard: &Heard) -> Body {
         let (l4, end) = (usize::from(heard.l4), usize::from(heard.end));
-        let Heading { from, to, transport, .. } = heard.heading;
+        let Heading { pair, transport, .. } = heard.heading;
         let protocol = match transport {
             Transport::Udp => IP_UDP,
             Transport::Tcp(_) => IP_TCP,
@@ -286,7 +286,7 @@ impl Frames {
         let datagram = &frame[l4..end];
         let mut sum = Sum::default();
         if protocol != 0 {
-            sum = pseudo_header(from.addr, to.addr, protocol, datagram.len());
+            sum = add_pseudo_header(sum, pair.addresses, protocol, datagram.len());
         }
         if transport == Transport::Udp && u16_at(datagram, 6) == 0 {
             return Body::BadChecksum;
@@ -338,14 +338,13 @@ impl Heard {
 #[inline]
 fn put_headers(heading: &Heading, headers: &mut [u8], payload_len: usize, sum: Sum) {
     let (ip, l4) = headers.split_first_chunk_mut::<IP_LEN>().expect("room for an IP header");
-    let Heading { from, to, transport, .. } = *heading;
+    let Heading { pair: Pair { addresses, ports }, transport, .. } = *heading;
     let datagram_len = l4.len() + payload_len;
-    let ports = u32::from(from.port) << 16 | u32::from(to.port);
     let protocol = match transport {
         Transport::Udp => {
             let words = [ports, (datagram_len as u32) << 16];
             let sum = sum.add_u32(words[0]).add_u32(words[1]);
-            let sum = add_pseudo_header(sum, from.addr, to.addr, IP_UDP, datagram_len);
+            let sum = add_pseudo_header(sum, addresses, IP_UDP, datagram_len);
             let checksum = checksum::nonzero(sum.checksum());
             put_words(l4, &[words[0], words[1] | u32::from(checksum)]);
             IP_UDP
@@ -356,34 +355,34 @@ fn put_headers(heading: &Heading, headers: &mut [u8], payload_len: usize, sum: S
             let (value, echo) = segment.option;
             let mut words = [ports, segment.seq, segment.ack, control, 0, TCP_OPTION, value, echo];
             let sum = words.iter().fold(sum, |sum, word| sum.add_u32(*word));
-            let sum = add_pseudo_header(sum, from.addr, to.addr, IP_TCP, datagram_len);
+            let sum = add_pseudo_header(sum, addresses, IP_TCP, datagram_len);
             words[4] = u32::from(sum.checksum()) << 16;
             put_words(l4, &words);
             IP_TCP
         }
         Transport::Echo(kind, sequence) => {
-            let identifier = if kind == ECHO { from.port } else { to.port };
-            let query = u32::from(identifier) << 16 | u32::from(sequence);
+            let identifier = if kind == ECHO { ports & 0xffff_0000 } else { ports << 16 };
+            let query = identifier | u32::from(sequence);
             let first = u32::from(kind) << 24;
             let checksum = sum.add_u32(first).add_u32(query).checksum();
             put_words(l4, &[first | u32::from(checksum), query]);
             IP_ICMP
         }
     };
-    put_ip(ip, protocol, (IP_LEN + datagram_len) as u32, from.addr, to.addr);
+    put_ip(ip, protocol, (IP_LEN + datagram_len) as u32, addresses);
 }
 
 /// RFC 791, 3.1: not to be fragmented, so that the identification may be 0 (RFC 6864, 4.1).
 #[inline]
-fn put_ip(ip: &mut [u8; IP_LEN], protocol: u8, total_len: u32, from: Ipv4Addr, to: Ipv4Addr) {
+fn put_ip(ip: &mut [u8; IP_LEN], protocol: u8, total_len: u32, addresses: u64) {
     const DONT_FRAGMENT: u32 = 0x4000;
     const TTL: u32 = 64;
     let mut words = [
         0x4500_0000 | total_len,
         DONT_FRAGMENT,
         TTL << 24 | u32::from(protocol) << 16,
-        from.to_bits(),
-        to.to_bits(),
+        (addresses >> 32) as u32,
+        addresses as u32,
     ];
     let sum = words.iter().fold(Sum::default(), |sum, word| sum.add_u32(*word));
     words[2] |= u32::from(sum.checksum());
@@ -398,14 +397,9 @@ fn put_words(at: &mut [u8], words: &[u32]) {
 }
 
 #[inline]
-fn pseudo_header(from: Ipv4Addr, to: Ipv4Addr, protocol: u8, len: usize) -> Sum {
-    add_pseudo_header(Sum::default(), from, to, protocol, len)
-}
-
-#[inline]
-fn add_pseudo_header(sum: Sum, from: Ipv4Addr, to: Ipv4Addr, protocol: u8, len: usize) -> Sum {
+fn add_pseudo_header(sum: Sum, addresses: u64, protocol: u8, len: usize) -> Sum {
     let last = u32::from(protocol) << 16 | len as u32;
-    sum.add_u32(from.to_bits()).add_u32(to.to_bits()).add_u32(last)
+    sum.add_u32((addresses >> 32) as u32).add_u32(addresses as u32).add_u32(last)
 }
 
 /// Frames that are none of ours are seldom.
@@ -451,16 +445,15 @@ fn read_ipv4(side: Side, frame: &[u8], l3: usize) -> Result<Heard, Odd> {
         return odd(Odd::Fragment);
     }
     let datagram = &frame[l4..end];
-    let (from, to) = (Ipv4Addr::from(u32_at(ip, 12)), Ipv4Addr::from(u32_at(ip, 16)));
-    let (transport, sport, dport) = match ip[9] {
+    let addresses = u64::from(u32_at(ip, 12)) << 32 | u64::from(u32_at(ip, 16));
+    let (transport, ports) = match ip[9] {
         IP_UDP => read_udp(datagram)?,
         IP_TCP => read_tcp(datagram)?,
         IP_ICMP => read_icmp(datagram)?,
         _ => return Err(Odd::Ip),
     };
     let payload = (l4 + transport.header_len()) as u16;
-    let (from, to) = (Endpoint::new(from, sport), Endpoint::new(to, dport));
-    let heading = Heading { side, from, to, transport };
+    let heading = Heading { side, pair: Pair { addresses, ports }, transport };
     Ok(Heard { heading, l4: l4 as u16, payload, end: end as u16 })
 }
 
@@ -476,7 +469,8 @@ fn unusual_ip(packet: &[u8], ip: &[u8; IP_LEN]) -> Odd {
     }
 }
 
-type Ports = (Transport, u16, u16);
+/// What a transport header says, and the ports in one.
+type Ports = (Transport, u32);
 
 #[inline]
 fn read_udp(datagram: &[u8]) -> Result<Ports, Odd> {
@@ -484,7 +478,7 @@ fn read_udp(datagram: &[u8]) -> Result<Ports, Odd> {
     if usize::from(u16_at(header, 4)) != datagram.len() {
         return Err(Odd::Malformed);
     }
-    Ok((Transport::Udp, u16_at(header, 0), u16_at(header, 2)))
+    Ok((Transport::Udp, u32_at(header, 0)))
 }
 
 #[inline]
@@ -499,16 +493,16 @@ fn read_tcp(segment: &[u8]) -> Result<Ports, Odd> {
     let Some(whole) = whole else { return Err(Odd::Tcp) };
     let option = (u32_at(whole, 24), u32_at(whole, 28));
     let segment = Segment { seq: u32_at(header, 4), ack: u32_at(header, 8), flags, option };
-    Ok((Transport::Tcp(segment), u16_at(header, 0), u16_at(header, 2)))
+    Ok((Transport::Tcp(segment), u32_at(header, 0)))
 }
 
 #[inline]
 fn read_icmp(message: &[u8]) -> Result<Ports, Odd> {
     let header: &[u8; ICMP_LEN] = message.first_chunk().ok_or(Odd::Malformed)?;
-    let (identifier, sequence) = (u16_at(header, 4), u16_at(header, 6));
+    let (identifier, sequence) = (u32::from(u16_at(header, 4)), u16_at(header, 6));
     match (header[0], header[1]) {
-        (ECHO, 0) => Ok((Transport::Echo(ECHO, sequence), identifier, 0)),
-        (ECHO_REPLY, 0) => Ok((Transport::Echo(ECHO_REPLY, sequence), 0, identifier)),
+        (ECHO, 0) => Ok((Transport::Echo(ECHO, sequence), identifier << 16)),
+        (ECHO_REPLY, 0) => Ok((Transport::Echo(ECHO_REPLY, sequence), identifier)),
         (3 | 4 | 5 | 11 | 12, _) => Err(Odd::IcmpError(quoted(&message[ICMP_LEN..]))),
         _ => Err(Odd::Icmp),
     }
@@ -538,13 +532,14 @@ pub(super) fn addressee(frame: &[u8]) -> Option<(Ipv4Addr, bool)> {
     let link = frame.first_chunk::<14>()?;
     let l3 = if u16_at(link, 12) == ETHERTYPE_VLAN { 18 } else { 14 };
     let (ip, rest) = frame.get(l3..)?.split_first_chunk::<IP_LEN>()?;
-    let (from, to) = (u32_at(ip, 12).into(), u32_at(ip, 16).into());
+    let addresses = u64::from(u32_at(ip, 12)) << 32 | u64::from(u32_at(ip, 16));
     let datagram = usize::from(u16_at(ip, 2)).checked_sub(IP_LEN).and_then(|len| rest.get(..len));
     let sum = datagram.map(|datagram| match ip[9] {
         IP_ICMP => Sum::default().add_bytes(datagram),
-        protocol => pseudo_header(from, to, protocol, datagram.len()).add_bytes(datagram),
+        protocol => add_pseudo_header(Sum::default(), addresses, protocol, datagram.len())
+            .add_bytes(datagram),
     });
-    Some((to, sum.is_some_and(|sum| sum.fold() == VALID)))
+    Some(((addresses as u32).into(), sum.is_some_and(|sum| sum.fold() == VALID)))
 }
 
 /// The flow that a frame may be of, without any check.

@@ -16,7 +16,7 @@ use super::ShareSetup;
 
 /// Both ends of a flow as they know themselves and each other: nothing here is translated.
 ///
-/// With IPv6 these would be an enum of two such structs; all else asks for `words`.
+/// With IPv6 this would be an enum of two such structs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Who {
     /// The subscriber's endpoint; of ICMP the identifier is the port.
@@ -27,15 +27,75 @@ pub struct Who {
     pub protocol: Protocol,
 }
 
-impl Who {
+/// A source and a destination as they lie in a packet, the source in the upper halves: what the
+/// path compares, hashes and writes at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub addresses: u64,
+    pub ports: u32,
+}
+
+impl Pair {
+    /// From parts.
+    #[inline]
+    pub(super) fn new(from: (u32, u16), to: (u32, u16)) -> Pair {
+        Pair {
+            addresses: u64::from(from.0) << 32 | u64::from(to.0),
+            ports: u32::from(from.1) << 16 | u32::from(to.1),
+        }
+    }
+
+    /// The other way round.
+    #[inline]
+    pub(super) fn swapped(self) -> Pair {
+        Pair { addresses: self.addresses.rotate_left(32), ports: self.ports.rotate_left(16) }
+    }
+
+    /// Whether both go to one endpoint.
+    #[inline]
+    pub(super) fn same_to(self, other: Pair) -> bool {
+        self.parts_to() == other.parts_to()
+    }
+
+    /// Address and port of the source.
+    #[inline]
+    pub(super) fn parts_from(self) -> (u32, u16) {
+        ((self.addresses >> 32) as u32, (self.ports >> 16) as u16)
+    }
+
+    /// Address and port of the destination.
+    #[inline]
+    pub(super) fn parts_to(self) -> (u32, u16) {
+        (self.addresses as u32, self.ports as u16)
+    }
+
+    pub(super) fn from(self) -> Endpoint {
+        let (addr, port) = self.parts_from();
+        Endpoint::new(addr.into(), port)
+    }
+
+    pub(super) fn to(self) -> Endpoint {
+        let (addr, port) = self.parts_to();
+        Endpoint::new(addr.into(), port)
+    }
+}
+
+/// [`Who`] as the path needs it: the pair is of a packet of the subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub pair: Pair,
+    pub protocol: Protocol,
+}
+
+impl Ends {
     /// All of it as two words, for hashing.
     #[inline]
     pub(super) fn words(&self) -> (u64, u64) {
-        let (subscriber, server) = (self.subscriber, self.server);
-        let addresses =
-            u64::from(subscriber.addr.to_bits()) << 32 | u64::from(server.addr.to_bits());
-        let ports = u64::from(subscriber.port) << 16 | u64::from(server.port);
-        (addresses, (self.protocol as u64) << 32 | ports)
+        (self.pair.addresses, (self.protocol as u64) << 32 | u64::from(self.pair.ports))
+    }
+
+    pub(super) fn who(&self) -> Who {
+        Who { subscriber: self.pair.from(), server: self.pair.to(), protocol: self.protocol }
     }
 }
 
@@ -119,7 +179,7 @@ impl Identities {
 
     /// Who a flow is.
     #[inline]
-    pub(super) fn who(&self, flow: u32, generation: u16) -> Who {
+    pub(super) fn ends(&self, flow: u32, generation: u16) -> Ends {
         let (endpoint, member) = self.together.divide(flow);
         let (nth, subscriber) = self.subscribers.divide(endpoint);
         let renewed = self.generations.divide(generation.into()).1;
@@ -129,11 +189,8 @@ impl Identities {
         let (server, dport) = self.server(drawn, member);
         let protocol = self.pattern[endpoint as usize % PATTERN];
         let dport = if protocol == Protocol::Icmp { 0 } else { dport };
-        Who {
-            subscriber: Endpoint::new(subscriber.into(), self.sport_first + port as u16),
-            server: Endpoint::new(server.into(), dport),
-            protocol,
-        }
+        let from = (subscriber, self.sport_first + port as u16);
+        Ends { pair: Pair::new(from, (server, dport)), protocol }
     }
 
     #[inline]

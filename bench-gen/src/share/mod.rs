@@ -216,7 +216,7 @@ impl Share {
 
     /// Who the flow with this number is now; for tests and examples.
     pub fn who(&self, flow: u32) -> Who {
-        self.identities.who(flow, self.flows[flow as usize].generation)
+        self.identities.ends(flow, self.flows[flow as usize].generation).who()
     }
 
     #[inline]

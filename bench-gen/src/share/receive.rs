@@ -5,7 +5,7 @@ use krono_core::packet::{Endpoint, Protocol, Side, TcpFlags};
 use super::counts::Example;
 use super::flow::{Marks, Order, State};
 use super::frame::{Body, ECHO, ECHO_REPLY, Heard, Odd, Segment, Transport};
-use super::identity::Who;
+use super::identity::Ends;
 use super::stamp::{Stamp, TIME_SHIFT};
 use super::tcp::{self, Name};
 use super::{Share, Taken, frame, owners};
@@ -36,12 +36,12 @@ impl Share {
             return self.unknown(&heard, body);
         };
         let generation = stamp.generation(flow.generation);
-        let who = self.identities.who(stamp.flow, generation);
+        let ends = self.identities.ends(stamp.flow, generation);
         let payload_len = heard.payload_len();
-        if stamp.share != self.number || stamp.digest(payload_len, &self.key, &who) != digest {
+        if stamp.share != self.number || stamp.digest(payload_len, &self.key, &ends) != digest {
             return self.unknown(&heard, body);
         }
-        self.take_stamped(frame, &heard, body, stamp, generation, &who)
+        self.take_stamped(frame, &heard, body, stamp, generation, &ends)
     }
 
     /// A packet that carries a stamp of ours.
@@ -53,15 +53,15 @@ impl Share {
         body: Body,
         stamp: Stamp,
         generation: u16,
-        who: &Who,
+        ends: &Ends,
     ) -> Taken {
         let (number, way) = (stamp.flow, stamp.way());
         let name = Name { share: self.number, flow: number, generation };
         let wrong = match body {
             Body::BadChecksum => Err((Wrong::Checksum, None)),
             Body::Changed => Err((Wrong::Corrupted, None)),
-            Body::Right if !self.is_form(heard, stamp, name, who) => Err((Wrong::Corrupted, None)),
-            Body::Right => misdelivery(heard, way, who),
+            Body::Right if !self.is_form(heard, stamp, name, ends) => Err((Wrong::Corrupted, None)),
+            Body::Right => misdelivery(heard, way, ends),
         };
         if let Err((wrong, expected)) = wrong {
             self.wrong(wrong, heard, Some((number, generation)), expected);
@@ -72,22 +72,22 @@ impl Share {
             return Taken::Done;
         }
         if way == Way::Up {
-            self.learn(number, heard, who);
+            self.learn(number, heard, ends);
         }
         if !self.arrived(number, way, stamp, frame.len()) {
             return Taken::Done;
         }
         match way {
-            Way::Up => self.answer(number, who, heard, frame),
-            Way::Down => self.acknowledge(number, who, way, heard, frame),
+            Way::Up => self.answer(number, ends, heard, frame),
+            Way::Down => self.acknowledge(number, ends, way, heard, frame),
         }
     }
 
     /// Whether the transport header is the one that the packet was sent with.
     #[inline]
-    fn is_form(&self, heard: &Heard, stamp: Stamp, name: Name, who: &Who) -> bool {
+    fn is_form(&self, heard: &Heard, stamp: Stamp, name: Name, ends: &Ends) -> bool {
         let way = stamp.way();
-        match (heard.heading.transport, who.protocol) {
+        match (heard.heading.transport, ends.protocol) {
             (Transport::Udp, Protocol::Udp) => true,
             (Transport::Echo(kind, sequence), Protocol::Icmp) => {
                 let sent = if way == Way::Up { ECHO } else { ECHO_REPLY };
@@ -97,7 +97,7 @@ impl Share {
                 let initial = name.initial(way, &self.key);
                 let payload_len = heard.payload_len().into();
                 let seq = tcp::position(initial, stamp.sequence, payload_len);
-                let option = name.option(way, tcp::DATA, &self.key, who);
+                let option = name.option(way, tcp::DATA, &self.key, ends);
                 (segment.flags, segment.seq, segment.option) == (tcp::DATA, seq, option)
             }
             _ => false,
@@ -169,34 +169,33 @@ impl Share {
 
     /// Learns the public endpoint, or sees that it is the one that was learnt.
     #[inline]
-    fn learn(&mut self, number: u32, heard: &Heard, who: &Who) {
-        let flow = &mut self.flows[number as usize];
-        if flow.public() != Some(heard.heading.from) {
-            self.learn_new(number, heard, who);
+    fn learn(&mut self, number: u32, heard: &Heard, ends: &Ends) {
+        if !self.flows[number as usize].is_public(heard.heading.pair.parts_from()) {
+            self.learn_new(number, heard, ends);
         }
         self.flows[number as usize].renewed_s = self.clock.s;
     }
 
     #[cold]
-    fn learn_new(&mut self, number: u32, heard: &Heard, who: &Who) {
-        let from = heard.heading.from;
+    fn learn_new(&mut self, number: u32, heard: &Heard, ends: &Ends) {
+        let from = heard.heading.pair.from();
         let generation = self.flows[number as usize].generation;
         if let Some(before) = self.flows[number as usize].public() {
-            if self.may_have_expired(number, who.protocol) {
+            if self.may_have_expired(number, ends.protocol) {
                 self.seen.tally.remapped += 1;
             } else {
                 self.wrong(Wrong::SecondEndpoint, heard, Some((number, generation)), Some(before));
             }
-            owners::leave(self.flows, &self.key, who.protocol, number);
+            owners::leave(self.flows, &self.key, ends.protocol, number);
         }
-        if let Some(other) = self.sibling_elsewhere(number, from, who.protocol) {
+        if let Some(other) = self.sibling_elsewhere(number, from, ends.protocol) {
             self.wrong(Wrong::SecondEndpoint, heard, Some((number, generation)), Some(other));
         }
-        if let Some(other) = self.other_owner(number, from, who) {
+        if let Some(other) = self.other_owner(number, from, ends) {
             self.wrong(Wrong::SharedEndpoint, heard, Some((number, generation)), Some(other));
         }
         self.flows[number as usize].set_public(from);
-        owners::enter(self.flows, &self.key, who.protocol, number);
+        owners::enter(self.flows, &self.key, ends.protocol, number);
     }
 
     /// Whether a translator may have forgotten the flow's mapping.
@@ -222,25 +221,25 @@ impl Share {
     }
 
     /// Another subscriber endpoint that has this public one.
-    fn other_owner(&self, number: u32, from: Endpoint, who: &Who) -> Option<Endpoint> {
-        let protocol = who.protocol;
+    fn other_owner(&self, number: u32, from: Endpoint, ends: &Ends) -> Option<Endpoint> {
+        let protocol = ends.protocol;
         owners::near(self.flows, &self.key, protocol, from).find_map(|other| {
             let flow = &self.flows[other as usize];
             let has_it = other != number
                 && flow.public() == Some(from)
                 && self.identities.protocol(other) == protocol
                 && !self.may_have_expired(other, protocol);
-            let subscriber = self.identities.who(other, flow.generation).subscriber;
-            (has_it && subscriber != who.subscriber).then_some(subscriber)
+            let subscriber = self.identities.ends(other, flow.generation).pair.from();
+            (has_it && subscriber != ends.pair.from()).then_some(subscriber)
         })
     }
 
     /// The server answers a packet, in its place.
     #[inline]
-    fn answer(&mut self, number: u32, who: &Who, heard: &Heard, frame: &mut [u8]) -> Taken {
+    fn answer(&mut self, number: u32, ends: &Ends, heard: &Heard, frame: &mut [u8]) -> Taken {
         self.plan.answers_due += self.plan.answers_percent;
         if self.plan.answers_due < 100 {
-            return self.acknowledge(number, who, Way::Up, heard, frame);
+            return self.acknowledge(number, ends, Way::Up, heard, frame);
         }
         self.plan.answers_due -= 100;
         while self.plan.answers_due >= 100 {
@@ -248,7 +247,7 @@ impl Share {
             self.seen.tally.unanswered += u64::from(!self.plan.owed.push(number));
         }
         let payload_len = heard.payload_len().into();
-        Taken::Answer(self.stamped(number, who, Way::Down, payload_len, false, frame))
+        Taken::Answer(self.stamped(number, ends, Way::Down, payload_len, false, frame))
     }
 
     /// TCP acknowledges now and then what is not answered by data; `way` is that of the data.
@@ -256,7 +255,7 @@ impl Share {
     fn acknowledge(
         &mut self,
         number: u32,
-        who: &Who,
+        ends: &Ends,
         way: Way,
         heard: &Heard,
         frame: &mut [u8],
@@ -268,7 +267,7 @@ impl Share {
             return Taken::Done;
         }
         let back = if way == Way::Up { Way::Down } else { Way::Up };
-        Taken::Answer(self.bare(number, who, back, tcp::ACK, frame))
+        Taken::Answer(self.bare(number, ends, back, tcp::ACK, frame))
     }
 
     /// A packet without room for a stamp: TCP opens and closes with such.
@@ -286,9 +285,9 @@ impl Share {
         let Some((way, generation)) = known else {
             return self.unknown(heard, body);
         };
-        let who = self.identities.who(number, generation);
+        let ends = self.identities.ends(number, generation);
         let wrong = match body {
-            Body::Right if heard.payload_len() == 0 => misdelivery(heard, way, &who),
+            Body::Right if heard.payload_len() == 0 => misdelivery(heard, way, &ends),
             Body::Right | Body::Changed => Err((Wrong::Corrupted, None)),
             Body::BadChecksum => Err((Wrong::Checksum, None)),
         };
@@ -302,9 +301,9 @@ impl Share {
             return Taken::Done;
         }
         if way == Way::Up {
-            self.learn(number, heard, &who);
+            self.learn(number, heard, &ends);
         }
-        self.answer_control(number, &who, way, segment.flags, frame)
+        self.answer_control(number, &ends, way, segment.flags, frame)
     }
 
     /// Which direction and generation a segment without payload is of, by its digest.
@@ -315,9 +314,9 @@ impl Share {
         let before = current.wrapping_sub(1);
         [(expected, current), (other, current), (expected, before)].into_iter().find(|candidate| {
             let (way, generation) = *candidate;
-            let who = self.identities.who(number, generation);
+            let ends = self.identities.ends(number, generation);
             let name = Name { share: self.number, flow: number, generation };
-            name.option(way, segment.flags, &self.key, &who) == segment.option
+            name.option(way, segment.flags, &self.key, &ends) == segment.option
         })
     }
 
@@ -325,7 +324,7 @@ impl Share {
     fn answer_control(
         &mut self,
         number: u32,
-        who: &Who,
+        ends: &Ends,
         way: Way,
         flags: TcpFlags,
         frame: &mut [u8],
@@ -338,7 +337,7 @@ impl Share {
             (Way::Down, tcp::FIN, State::Closing) => (Way::Up, tcp::ACK),
             _ => return Taken::Done,
         };
-        let len = self.bare(number, who, back, answer, frame);
+        let len = self.bare(number, ends, back, answer, frame);
         let flow = &mut self.flows[number as usize];
         match state {
             State::Opening if back == Way::Up => {
@@ -405,7 +404,7 @@ impl Share {
     #[cold]
     fn unknown(&mut self, heard: &Heard, body: Body) -> Taken {
         let side = heard.heading.side;
-        if !self.targets[side as usize].contains(heard.heading.to.addr) {
+        if !self.targets[side as usize].contains(heard.heading.pair.to().addr) {
             self.seen.tally.others.strangers += 1;
             return Taken::Done;
         }
@@ -426,7 +425,8 @@ impl Share {
         flow: Option<(u32, u16)>,
         expected: Option<Endpoint>,
     ) {
-        let (side, from, to) = (heard.heading.side, heard.heading.from, heard.heading.to);
+        let (side, pair) = (heard.heading.side, heard.heading.pair);
+        let (from, to) = (pair.from(), pair.to());
         self.note_wrong(wrong, side);
         let _ = self.examples.try_push(Example { wrong, side, from, to, flow, expected });
     }
@@ -454,15 +454,16 @@ fn way_into(side: Side) -> Way {
 /// Whether a packet came to where it was sent, and from where it should; else what is wrong, and
 /// what was expected.
 #[inline]
-fn misdelivery(heard: &Heard, way: Way, who: &Who) -> Result<(), (Wrong, Option<Endpoint>)> {
-    let heading = &heard.heading;
-    if way != way_into(heading.side) {
+fn misdelivery(heard: &Heard, way: Way, ends: &Ends) -> Result<(), (Wrong, Option<Endpoint>)> {
+    let (pair, sent) = (heard.heading.pair, ends.pair);
+    if way != way_into(heard.heading.side) {
         return Err((Wrong::Side, None));
     }
     match way {
-        Way::Up if heading.to != who.server => Err((Wrong::Server, Some(who.server))),
-        Way::Down if heading.to != who.subscriber => Err((Wrong::Subscriber, Some(who.subscriber))),
-        Way::Down if heading.from != who.server => Err((Wrong::Server, Some(who.server))),
-        _ => Ok(()),
+        Way::Up if pair.same_to(sent) => Ok(()),
+        Way::Up => Err((Wrong::Server, Some(sent.to()))),
+        Way::Down if pair == sent.swapped() => Ok(()),
+        Way::Down if pair.same_to(sent.swapped()) => Err((Wrong::Server, Some(sent.to()))),
+        Way::Down => Err((Wrong::Subscriber, Some(sent.from()))),
     }
 }

@@ -1,10 +1,10 @@
 //! What is sent: the next packet of a stage, and answers.
 
-use krono_core::packet::{Endpoint, Protocol, Side, TcpFlags};
+use krono_core::packet::{Protocol, Side, TcpFlags};
 
 use super::flow::{Marks, State};
 use super::frame::{self, ECHO, ECHO_REPLY, Heading, Transport};
-use super::identity::Who;
+use super::identity::{Ends, Pair};
 use super::stages::{RETRY_MS, SKIP, TRIES, Task, Walk, Work};
 use super::stamp::Stamp;
 use super::tcp::{self, Name};
@@ -120,8 +120,8 @@ impl Share {
         let flow = &mut self.flows[number as usize];
         flow.waiting_ms = self.clock.ms;
         flow.marks.set(Marks::USED);
-        let who = self.identities.who(number, flow.generation);
-        (Side::Inside, self.bare(number, &who, Way::Up, flags, buffer))
+        let ends = self.identities.ends(number, flow.generation);
+        (Side::Inside, self.bare(number, &ends, Way::Up, flags, buffer))
     }
 
     /// Repeats what was not answered in time, or gives it up.
@@ -226,8 +226,8 @@ impl Share {
     #[inline]
     fn packet(&mut self, number: u32, way: Way, buffer: &mut [u8]) -> Sent {
         let generation = self.flows[number as usize].generation;
-        let who = self.identities.who(number, generation);
-        let len = match who.protocol {
+        let ends = self.identities.ends(number, generation);
+        let len = match ends.protocol {
             Protocol::Tcp => self.tcp_payload(number) as usize,
             protocol => {
                 let len = self.lengths.draw(protocol, mix(&mut self.random));
@@ -235,7 +235,7 @@ impl Share {
             }
         };
         let side = if way == Way::Up { Side::Inside } else { Side::Outside };
-        (side, self.stamped(number, &who, way, len, true, buffer))
+        (side, self.stamped(number, &ends, way, len, true, buffer))
     }
 
     /// Writes a stamped packet with `payload_len` bytes of payload and counts it.
@@ -243,7 +243,7 @@ impl Share {
     pub(super) fn stamped(
         &mut self,
         number: u32,
-        who: &Who,
+        ends: &Ends,
         way: Way,
         payload_len: usize,
         fill: bool,
@@ -252,7 +252,7 @@ impl Share {
         let flow = &mut self.flows[number as usize];
         let name = Name { share: self.number, flow: number, generation: flow.generation };
         let sequence = flow.sent[way as usize];
-        let transport = match who.protocol {
+        let transport = match ends.protocol {
             Protocol::Udp => Transport::Udp,
             Protocol::Tcp => Transport::Tcp(tcp::segment(
                 flow,
@@ -261,12 +261,12 @@ impl Share {
                 tcp::DATA,
                 payload_len as u32,
                 &self.key,
-                who,
+                ends,
             )),
             Protocol::Icmp if way == Way::Up => Transport::Echo(ECHO, sequence as u16),
             Protocol::Icmp => Transport::Echo(ECHO_REPLY, sequence as u16),
         };
-        let heading = heading(who, flow.public(), way, transport);
+        let heading = heading(ends, flow.public_parts(), way, transport);
         flow.number(way);
         flow.marks.set(Marks::USED);
         if way == self.plan.waits_from {
@@ -274,7 +274,7 @@ impl Share {
         }
         let stamp =
             Stamp::new(name.share, number, name.generation, way, sequence, self.clock.now_ns);
-        let digest = stamp.digest(payload_len as u16, &self.key, who);
+        let digest = stamp.digest(payload_len as u16, &self.key, ends);
         let put = |at: &mut [u8; super::stamp::STAMP_LEN]| stamp.put(digest, at);
         let len = self.frames.stamped(&heading, buffer, payload_len, fill, put);
         let counts = &mut self.seen.tally.counts[way as usize];
@@ -287,7 +287,7 @@ impl Share {
     pub(super) fn bare(
         &mut self,
         number: u32,
-        who: &Who,
+        ends: &Ends,
         way: Way,
         flags: TcpFlags,
         buffer: &mut [u8],
@@ -295,8 +295,8 @@ impl Share {
         let payload_len = self.tcp_payload(number);
         let flow = &self.flows[number as usize];
         let name = Name { share: self.number, flow: number, generation: flow.generation };
-        let segment = tcp::segment(flow, name, way, flags, payload_len, &self.key, who);
-        let heading = heading(who, flow.public(), way, Transport::Tcp(segment));
+        let segment = tcp::segment(flow, name, way, flags, payload_len, &self.key, ends);
+        let heading = heading(ends, flow.public_parts(), way, Transport::Tcp(segment));
         self.seen.tally.control_sent[way as usize] += 1;
         self.frames.bare(&heading, buffer)
     }
@@ -327,14 +327,12 @@ impl Share {
 
 /// Where a packet in this direction goes.
 #[inline]
-fn heading(who: &Who, public: Option<Endpoint>, way: Way, transport: Transport) -> Heading {
+fn heading(ends: &Ends, public: (u32, u16), way: Way, transport: Transport) -> Heading {
     match way {
-        Way::Up => Heading { side: Side::Inside, from: who.subscriber, to: who.server, transport },
-        Way::Down => Heading {
-            side: Side::Outside,
-            from: who.server,
-            to: public.unwrap_or_default(),
-            transport,
-        },
+        Way::Up => Heading { side: Side::Inside, pair: ends.pair, transport },
+        Way::Down => {
+            let pair = Pair::new(ends.pair.parts_to(), public);
+            Heading { side: Side::Outside, pair, transport }
+        }
     }
 }

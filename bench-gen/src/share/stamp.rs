@@ -3,7 +3,7 @@
 use krono_core::checksum::Sum;
 use krono_core::hash::HashKey;
 
-use super::identity::Who;
+use super::identity::Ends;
 use crate::bench::Way;
 
 /// What a stamp takes, bytes: all the payload that UDP has in a 64-byte frame.
@@ -60,13 +60,13 @@ impl Stamp {
 
     /// The keyed digest of the stamp, the length of its payload, and the flow that it is meant for.
     #[inline]
-    pub(super) fn digest(self, payload_len: u16, key: &HashKey, who: &Who) -> u32 {
+    pub(super) fn digest(self, payload_len: u16, key: &HashKey, ends: &Ends) -> u32 {
         let a = u64::from(self.flow) << 32 | u64::from(self.sequence);
         let b = u64::from(self.time) << 32
             | u64::from(payload_len) << 16
             | u64::from(self.share) << 8
             | u64::from(self.way_generation);
-        let (addresses, ports) = who.words();
+        let (addresses, ports) = ends.words();
         (key.hash(key.hash(a, b) ^ addresses, ports) >> 32) as u32
     }
 

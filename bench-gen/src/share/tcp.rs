@@ -11,7 +11,7 @@ use krono_core::packet::TcpFlags;
 
 use super::flow::Flow;
 use super::frame::Segment;
-use super::identity::Who;
+use super::identity::Ends;
 use crate::bench::Way;
 
 /// A subscriber asks for a connection.
@@ -46,10 +46,16 @@ impl Name {
     }
 
     /// The option of a segment with these flags.
-    pub(super) fn option(self, way: Way, flags: TcpFlags, key: &HashKey, who: &Who) -> (u32, u32) {
+    pub(super) fn option(
+        self,
+        way: Way,
+        flags: TcpFlags,
+        key: &HashKey,
+        ends: &Ends,
+    ) -> (u32, u32) {
         let a = u64::from(self.flow) << 32 | u64::from(self.generation);
         let b = u64::from(self.share) << 16 | (way as u64) << 8 | u64::from(flags.0);
-        let (addresses, ports) = who.words();
+        let (addresses, ports) = ends.words();
         // The other way round than a stamp, so that no digest is good for both.
         let digest = key.hash(key.hash(b, a) ^ ports, addresses) >> 32;
         (u32::from(self.share) << FLOW_BITS | self.flow, digest as u32)
@@ -75,7 +81,7 @@ pub(super) fn segment(
     flags: TcpFlags,
     payload_len: u32,
     key: &HashKey,
-    who: &Who,
+    ends: &Ends,
 ) -> Segment {
     let other = if way == Way::Up { Way::Down } else { Way::Up };
     let (own, peer) = (name.initial(way, key), name.initial(other, key));
@@ -88,5 +94,5 @@ pub(super) fn segment(
         FIN if way == Way::Down => (sent, heard.wrapping_add(1)),
         _ => (sent, heard),
     };
-    Segment { seq, ack, flags, option: name.option(way, flags, key, who) }
+    Segment { seq, ack, flags, option: name.option(way, flags, key, ends) }
 }

@@ -289,7 +289,7 @@ proptest! {
             for (flow, generation) in
                 (0..Share::flows_of(&setup)).flat_map(|flow| [0, 1].map(|g| (flow, g)))
             {
-                let who = share.identities.who(flow, generation);
+                let who = share.identities.ends(flow, generation).who();
                 let tuple = (who.subscriber, who.server, who.protocol);
                 prop_assert!(tuples.insert(tuple) || sports < 400, "{:?}", who);
                 let host = who.subscriber.addr.to_bits() - 0x6440_0001;

@@ -18,5 +18,5 @@ pub mod bench;
 pub mod load;
 pub mod profile;
 pub mod report;
-pub mod spread;
 pub mod share;
+pub mod spread;

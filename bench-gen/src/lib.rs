@@ -10,6 +10,7 @@
 //! * [`profile`]: a file becomes a load, or a list of all its mistakes;
 //! * [`capture`]: captures that are sent again;
 //! * [`spread`]: random draws: which flow is next, how long it is, how long a frame;
+//! * [`share`]: an lcore's flows as a state machine over frames and time;
 //! * [`report`]: what is shown to people and machines.
 //!
 //! [`Bench`]: bench::Bench
@@ -20,4 +21,5 @@ pub mod capture;
 pub mod load;
 pub mod profile;
 pub mod report;
+pub mod share;
 pub mod spread;

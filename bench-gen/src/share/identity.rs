@@ -1,0 +1,340 @@
+//! Who a flow is: its endpoints, computed from its number and generation and stored nowhere.
+//!
+//! A share owns every `of`-th subscriber. Its flows go round its subscribers; the n-th flow of a
+//! subscriber has the ports of a residue class of its own, so that no two flows ever have one
+//! 5-tuple, whatever generation they are in. A keyed permutation makes port numbers of them that
+//! look random (RFC 4814, 4); the server is drawn by a keyed hash.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use krono_core::hash::HashKey;
+use krono_core::packet::{Endpoint, Protocol};
+
+use super::ShareSetup;
+
+/// Both ends of a flow as they know themselves and each other: nothing here is translated.
+///
+/// With IPv6 this would be an enum of two such structs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    /// The subscriber's endpoint; of ICMP the identifier is the port.
+    pub subscriber: Endpoint,
+    /// The server's endpoint; of ICMP the port is 0.
+    pub server: Endpoint,
+    /// The transport.
+    pub protocol: Protocol,
+}
+
+/// A source and a destination as they lie in a packet, the source in the upper halves: what the
+/// path compares, hashes and writes at once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Pair {
+    pub addresses: u64,
+    pub ports: u32,
+}
+
+impl Pair {
+    /// From parts.
+    #[inline]
+    pub(super) fn new(from: (u32, u16), to: (u32, u16)) -> Pair {
+        Pair {
+            addresses: u64::from(from.0) << 32 | u64::from(to.0),
+            ports: u32::from(from.1) << 16 | u32::from(to.1),
+        }
+    }
+
+    /// The other way round.
+    #[inline]
+    pub(super) fn swapped(self) -> Pair {
+        Pair { addresses: self.addresses.rotate_left(32), ports: self.ports.rotate_left(16) }
+    }
+
+    /// Whether both go to one endpoint.
+    #[inline]
+    pub(super) fn same_to(self, other: Pair) -> bool {
+        self.parts_to() == other.parts_to()
+    }
+
+    /// Address and port of the source.
+    #[inline]
+    pub(super) fn parts_from(self) -> (u32, u16) {
+        ((self.addresses >> 32) as u32, (self.ports >> 16) as u16)
+    }
+
+    /// Address and port of the destination.
+    #[inline]
+    pub(super) fn parts_to(self) -> (u32, u16) {
+        (self.addresses as u32, self.ports as u16)
+    }
+
+    pub(super) fn from(self) -> Endpoint {
+        let (addr, port) = self.parts_from();
+        Endpoint::new(addr.into(), port)
+    }
+
+    pub(super) fn to(self) -> Endpoint {
+        let (addr, port) = self.parts_to();
+        Endpoint::new(addr.into(), port)
+    }
+}
+
+/// [`Who`] as the path needs it: the pair is of a packet of the subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ends {
+    pub pair: Pair,
+    pub protocol: Protocol,
+}
+
+impl Ends {
+    /// All of it as two words, for hashing.
+    #[inline]
+    pub(super) fn words(&self) -> (u64, u64) {
+        (self.pair.addresses, (self.protocol as u64) << 32 | u64::from(self.pair.ports))
+    }
+
+    pub(super) fn who(&self) -> Who {
+        Who { subscriber: self.pair.from(), server: self.pair.to(), protocol: self.protocol }
+    }
+}
+
+/// How finely the shares of protocols are kept: in so many parts.
+const PATTERN: usize = 1024;
+
+/// The flows of one share.
+pub(super) struct Identities {
+    key: HashKey,
+    ports: Permutation,
+    /// The protocols of neighbouring flows.
+    pattern: Box<[Protocol; PATTERN]>,
+    /// Flows that share a subscriber's endpoint, each with a server of its own.
+    together: Divisor,
+    subscribers: Divisor,
+    first_subscriber: u32,
+    step: u32,
+    /// Endpoints of one subscriber, and how many generations of each have other ports.
+    per_subscriber: u32,
+    generations: Divisor,
+    sport_first: u16,
+    first_server: u32,
+    servers: u32,
+    dport_first: u16,
+    dports: u32,
+}
+
+impl Identities {
+    /// Those of a share that has `flows` flows.
+    pub(super) fn new(setup: &ShareSetup, flows: u32, key: HashKey) -> Result<Self, String> {
+        let load = &setup.load;
+        let (number, of) = (u32::from(setup.number), u32::from(setup.of));
+        let (first_subscriber, most) = hosts(&load.subscribers)?;
+        let subscribers = load.subscriber_count.min(most);
+        if subscribers <= number {
+            return Err(format!("{subscribers} subscribers are too few for {of} lcores"));
+        }
+        let own = (subscribers - number).div_ceil(of);
+        let endpoints = flows.div_ceil(setup.flows_per_endpoint.max(1));
+        let per_subscriber = endpoints.div_ceil(own).max(1);
+        let (sport_first, sports) = span(&load.sports)?;
+        if per_subscriber > sports {
+            return Err(format!(
+                "{per_subscriber} flows of a subscriber need as many ports, and there are {sports}"
+            ));
+        }
+        let (first_server, servers) = hosts(&load.servers)?;
+        let (dport_first, dports) = span(&load.dports)?;
+        if u64::from(servers) * u64::from(dports) < u64::from(setup.flows_per_endpoint) {
+            return Err("there are fewer servers than flows of an endpoint".into());
+        }
+        Ok(Identities {
+            ports: Permutation::new(sports, &key),
+            pattern: pattern(load.protocols)?,
+            together: Divisor::new(setup.flows_per_endpoint.max(1)),
+            subscribers: Divisor::new(own),
+            first_subscriber: first_subscriber + number,
+            step: of,
+            per_subscriber,
+            generations: Divisor::new(sports / per_subscriber),
+            sport_first,
+            first_server,
+            servers,
+            dport_first,
+            dports,
+            key,
+        })
+    }
+
+    /// The transport of a flow.
+    #[inline]
+    pub(super) fn protocol(&self, flow: u32) -> Protocol {
+        self.pattern[self.together.divide(flow).0 as usize % PATTERN]
+    }
+
+    /// The flows that share this one's endpoint, itself among them.
+    pub(super) fn siblings(&self, flow: u32) -> std::ops::Range<u32> {
+        let first = flow - self.together.divide(flow).1;
+        first..first + self.together.divisor
+    }
+
+    /// Who a flow is.
+    #[inline]
+    pub(super) fn ends(&self, flow: u32, generation: u16) -> Ends {
+        let (endpoint, member) = self.together.divide(flow);
+        let (nth, subscriber) = self.subscribers.divide(endpoint);
+        let renewed = self.generations.divide(generation.into()).1;
+        let port = self.ports.at(nth + self.per_subscriber * renewed, subscriber);
+        let subscriber = self.first_subscriber + subscriber * self.step;
+        let drawn = self.key.hash(endpoint.into(), u64::from(generation));
+        let (server, dport) = self.server(drawn, member);
+        let protocol = self.pattern[endpoint as usize % PATTERN];
+        let dport = if protocol == Protocol::Icmp { 0 } else { dport };
+        let from = (subscriber, self.sport_first + port as u16);
+        Ends { pair: Pair::new(from, (server, dport)), protocol }
+    }
+
+    #[inline]
+    fn server(&self, drawn: u64, member: u32) -> (u32, u16) {
+        let scale = |part: u64, count: u32| ((part & 0xffff_ffff) * u64::from(count) >> 32) as u32;
+        let (mut server, mut dport) = (scale(drawn, self.servers), scale(drawn >> 32, self.dports));
+        if member > 0 {
+            let moved = u64::from(server) + u64::from(member);
+            server = (moved % u64::from(self.servers)) as u32;
+            dport = ((u64::from(dport) + moved / u64::from(self.servers)) % u64::from(self.dports))
+                as u32;
+        }
+        (self.first_server + server, self.dport_first + dport as u16)
+    }
+}
+
+/// The first host address of a network and how many there are.
+fn hosts(network: &IpNet) -> Result<(u32, u32), String> {
+    // IPv6 would go here: the same arithmetic over the last 32 bits of the address.
+    let IpNet::V4(network) = network else {
+        return Err(format!("{network}: IPv6 is not supported yet"));
+    };
+    let size = 1_u64 << (32 - network.prefix_len());
+    let first: u32 = network.network().to_bits();
+    match network.prefix_len() {
+        31 | 32 => Ok((first, size as u32)),
+        _ => Ok((first + 1, (size - 2) as u32)),
+    }
+}
+
+/// The first port of a range and how many there are.
+fn span(ports: &RangeInclusive<u16>) -> Result<(u16, u32), String> {
+    if ports.is_empty() {
+        return Err("a range of ports is empty".into());
+    }
+    Ok((*ports.start(), u32::from(*ports.end()) - u32::from(*ports.start()) + 1))
+}
+
+/// The protocols by their shares, spread as evenly as it goes.
+fn pattern(weights: [u32; Protocol::COUNT]) -> Result<Box<[Protocol; PATTERN]>, String> {
+    let total: i64 = weights.iter().map(|weight| i64::from(*weight)).sum();
+    if total == 0 {
+        return Err("no protocol has a share of the flows".into());
+    }
+    let mut due = [0_i64; Protocol::COUNT];
+    let mut pattern = Box::new([Protocol::Udp; PATTERN]);
+    for protocol in pattern.iter_mut() {
+        for (due, weight) in due.iter_mut().zip(weights) {
+            *due += i64::from(weight);
+        }
+        let most = (0..Protocol::COUNT).max_by_key(|index| due[*index]).unwrap_or_default();
+        due[most] -= total;
+        *protocol = Protocol::ALL[most];
+    }
+    Ok(pattern)
+}
+
+/// A keyed permutation of the numbers below `size`, another for each tweak.
+struct Permutation {
+    size: u32,
+    shift: u32,
+    mask: u32,
+    odd: [u32; 2],
+    key: u32,
+}
+
+impl Permutation {
+    fn new(size: u32, key: &HashKey) -> Permutation {
+        let bits = size.next_power_of_two().trailing_zeros().max(2);
+        let drawn = key.hash(u64::MAX, size.into());
+        // Multipliers with high bits set, so that low bits reach far.
+        let odd = |drawn: u64| drawn as u32 | 1 | 1 << (bits - 1);
+        Permutation {
+            size,
+            shift: bits / 2,
+            mask: ((1_u64 << bits) - 1) as u32,
+            odd: [odd(drawn), odd(drawn >> 32)],
+            key: key.hash(u64::MAX, u64::MAX) as u32,
+        }
+    }
+
+    /// Where `number` goes. Numbers that leave the range are sent on until they come back.
+    #[inline]
+    fn at(&self, number: u32, tweak: u32) -> u32 {
+        let tweak = tweak.wrapping_mul(0x9e37_79b9).wrapping_add(self.key) >> 7;
+        let mut x = number;
+        loop {
+            x = x.wrapping_add(tweak) & self.mask;
+            for odd in self.odd {
+                x ^= x >> self.shift;
+                x = x.wrapping_mul(odd) & self.mask;
+            }
+            x ^= x >> self.shift;
+            if x < self.size {
+                return x;
+            }
+        }
+    }
+}
+
+/// Division of 32-bit numbers by one that is known beforehand, without dividing (Lemire, Kaser,
+/// Kurz: "Faster remainder by direct computation", 2019).
+#[derive(Clone, Copy)]
+struct Divisor {
+    divisor: u32,
+    /// 2^64 / divisor, rounded up; 0 for the divisor 1.
+    inverse: u64,
+}
+
+impl Divisor {
+    fn new(divisor: u32) -> Divisor {
+        Divisor { divisor, inverse: (u64::MAX / u64::from(divisor)).wrapping_add(1) }
+    }
+
+    /// Quotient and remainder.
+    #[inline]
+    fn divide(self, number: u32) -> (u32, u32) {
+        if self.inverse == 0 {
+            return (number, 0);
+        }
+        let quotient = (u128::from(self.inverse) * u128::from(number) >> 64) as u32;
+        (quotient, number - quotient * self.divisor)
+    }
+}
+
+/// A network that addresses are compared with.
+#[derive(Clone, Copy)]
+pub(super) struct Network {
+    address: u32,
+    mask: u32,
+}
+
+impl Network {
+    pub(super) fn new(network: &IpNet) -> Network {
+        match network {
+            IpNet::V4(network) => {
+                Network { address: network.network().to_bits(), mask: network.netmask().to_bits() }
+            }
+            IpNet::V6(_) => Network { address: 0, mask: u32::MAX },
+        }
+    }
+
+    #[inline]
+    pub(super) fn contains(self, address: Ipv4Addr) -> bool {
+        address.to_bits() & self.mask == self.address
+    }
+}

@@ -1,0 +1,360 @@
+//! What is sent: the next packet of a stage, and answers.
+
+use krono_core::packet::{Protocol, Side, TcpFlags};
+
+use super::flow::{Marks, State};
+use super::frame::{self, ECHO, ECHO_REPLY, Heading, Transport};
+use super::identity::{Ends, Pair};
+use super::stages::{RETRY_MS, SKIP, TRIES, Task, Walk, Work};
+use super::stamp::Stamp;
+use super::tcp::{self, Name};
+use super::{Share, mix};
+use crate::bench::{Way, Ways};
+use crate::load::Popularity;
+
+/// From when on a flow counts as silent, milliseconds.
+const SILENT_MS: u32 = 100;
+/// From when on it counts as lost, milliseconds.
+const LOST_MS: u32 = 1_000;
+
+/// A frame to send: out of which side, and how long it is.
+type Sent = (Side, usize);
+
+impl Share {
+    /// Writes the next frame to send; `None` if nothing is due now.
+    #[inline]
+    pub fn next(&mut self, now_ns: u64, buffer: &mut [u8]) -> Option<(Side, usize)> {
+        self.set_clock(now_ns);
+        match self.plan.work {
+            Work::Idle => None,
+            Work::Traffic => self.next_traffic(buffer),
+            Work::Walk(walk) => self.next_of_walk(walk, buffer),
+        }
+    }
+
+    #[inline]
+    fn next_traffic(&mut self, buffer: &mut [u8]) -> Option<Sent> {
+        if let Some(number) = self.plan.owed.pop() {
+            return Some(self.packet(number, Way::Down, buffer));
+        }
+        if self.plan.churn_ns != 0 && self.clock.now_ns >= self.plan.churn_at_ns {
+            return Some(self.replace_oldest(buffer));
+        }
+        for _ in 0..SKIP {
+            let number = self.picks.pick(self.flows);
+            let flow = &self.flows[number as usize];
+            // What most packets meet; all others take the long way.
+            if flow.state() == State::Open && self.plan.ways != Ways::Down && !flow.is_over() {
+                return Some(self.packet(number, Way::Up, buffer));
+            }
+            if let Some(sent) = self.unusual(number, buffer) {
+                return Some(sent);
+            }
+        }
+        None
+    }
+
+    /// The next packet of a flow that is not simply open.
+    #[cold]
+    fn unusual(&mut self, number: u32, buffer: &mut [u8]) -> Option<Sent> {
+        let flow = &self.flows[number as usize];
+        let (state, learnt) = (flow.state(), flow.public().is_some());
+        let tcp = self.identities.protocol(number) == Protocol::Tcp;
+        if self.plan.ways == Ways::Down {
+            let ready = learnt && (state == State::Open || state == State::Opening && !tcp);
+            return ready.then(|| self.packet(number, Way::Down, buffer));
+        }
+        match state {
+            State::Closed => Some(self.start(number, buffer)),
+            State::Opening if tcp => self.retry(number, buffer),
+            State::Closing => self.retry(number, buffer),
+            State::Opening | State::Open if flow.is_over() => Some(self.end(number, buffer)),
+            State::Opening | State::Open => Some(self.packet(number, Way::Up, buffer)),
+            State::Failed => None,
+        }
+    }
+
+    /// The oldest flow makes room for a new one.
+    #[cold]
+    fn replace_oldest(&mut self, buffer: &mut [u8]) -> Sent {
+        let number = self.plan.oldest;
+        self.plan.oldest = if number + 1 < self.used { number + 1 } else { 0 };
+        self.plan.churn_at_ns += self.plan.churn_ns;
+        self.end(number, buffer)
+    }
+
+    /// Ends a flow: TCP by a FIN, another flow follows when that was answered; others at once.
+    fn end(&mut self, number: u32, buffer: &mut [u8]) -> Sent {
+        let open = self.flows[number as usize].state() == State::Open;
+        if open && self.identities.protocol(number) == Protocol::Tcp {
+            return self.close(number, buffer);
+        }
+        self.seen.tally.closed += u64::from(open);
+        self.renew(number);
+        self.start(number, buffer)
+    }
+
+    /// How many packets a flow will have, if that is what makes it popular: one that is there at
+    /// the beginning is met somewhere in its life.
+    #[cold]
+    fn draw_length(&mut self, number: u32) {
+        let tcp = self.identities.protocol(number) == Protocol::Tcp;
+        let flow = &mut self.flows[number as usize];
+        if flow.marks.has(Marks::HEIR) {
+            let packets = self.flow_lengths.of_new();
+            flow.set_length(packets, packets);
+        } else {
+            let (packets, left) = self.flow_lengths.of_met();
+            // The numbers of TCP begin where its handshake says.
+            flow.set_length(if tcp { left } else { packets }, left);
+        }
+    }
+
+    /// The first packet of a flow, once more if it was sent before.
+    fn start(&mut self, number: u32, buffer: &mut [u8]) -> Sent {
+        if self.load.popularity == Popularity::Agh2015 && self.flows[number as usize].length() == 0
+        {
+            self.draw_length(number);
+        }
+        let flow = &mut self.flows[number as usize];
+        flow.set_state(State::Opening);
+        flow.waiting_ms = 0;
+        if self.identities.protocol(number) != Protocol::Tcp {
+            return self.packet(number, Way::Up, buffer);
+        }
+        self.control(number, tcp::SYN, buffer)
+    }
+
+    /// The subscriber's FIN, once more if it was sent before.
+    fn close(&mut self, number: u32, buffer: &mut [u8]) -> Sent {
+        let flow = &mut self.flows[number as usize];
+        if flow.state() == State::Open {
+            self.seen.tally.open -= 1;
+            flow.marks.forget_tries();
+        }
+        flow.set_state(State::Closing);
+        self.control(number, tcp::FIN, buffer)
+    }
+
+    /// A SYN or a FIN of a subscriber.
+    fn control(&mut self, number: u32, flags: TcpFlags, buffer: &mut [u8]) -> Sent {
+        let flow = &mut self.flows[number as usize];
+        flow.waiting_ms = self.clock.ms;
+        flow.marks.set(Marks::USED);
+        let ends = self.identities.ends(number, flow.generation);
+        (Side::Inside, self.bare(number, &ends, Way::Up, flags, buffer))
+    }
+
+    /// Repeats what was not answered in time, or gives it up.
+    fn retry(&mut self, number: u32, buffer: &mut [u8]) -> Option<Sent> {
+        let flow = &mut self.flows[number as usize];
+        if self.clock.ms.wrapping_sub(flow.waiting_ms) < RETRY_MS {
+            return None;
+        }
+        let closing = flow.state() == State::Closing;
+        if usize::from(flow.marks.tried()) < TRIES {
+            self.seen.tally.repeated += 1;
+            let sent =
+                if closing { self.close(number, buffer) } else { self.start(number, buffer) };
+            return Some(sent);
+        }
+        self.give_up(number);
+        closing.then(|| self.start(number, buffer))
+    }
+
+    /// Nothing was heard of a flow that was to be opened or closed.
+    fn give_up(&mut self, number: u32) {
+        let flow = &mut self.flows[number as usize];
+        if flow.state() == State::Closing {
+            self.renew(number);
+        } else {
+            flow.set_state(State::Failed);
+            self.seen.tally.not_opened += 1;
+        }
+    }
+
+    /// What a walk sends next: again what is overdue, then what is new.
+    fn next_of_walk(&mut self, mut walk: Walk, buffer: &mut [u8]) -> Option<Sent> {
+        let mut sent = None;
+        for round in (1..=TRIES).rev() {
+            sent = sent.or_else(|| self.repeat_of_walk(&mut walk, round, buffer));
+        }
+        sent = sent.or_else(|| self.new_of_walk(&mut walk, buffer));
+        self.plan.work = Work::Walk(walk);
+        sent
+    }
+
+    fn repeat_of_walk(&mut self, walk: &mut Walk, round: usize, buffer: &mut [u8]) -> Option<Sent> {
+        for _ in 0..SKIP {
+            let number = walk.at[round];
+            if number >= walk.at[round - 1] {
+                return None;
+            }
+            let flow = &self.flows[number as usize];
+            let pends = walk.task.pends(flow.state());
+            if pends && self.clock.ms.wrapping_sub(flow.waiting_ms) < RETRY_MS {
+                return None;
+            }
+            walk.at[round] += 1;
+            if pends && round == TRIES {
+                self.give_up(number);
+            } else if pends {
+                self.seen.tally.repeated += 1;
+                return self.task(walk.task, number, buffer);
+            }
+        }
+        None
+    }
+
+    fn new_of_walk(&mut self, walk: &mut Walk, buffer: &mut [u8]) -> Option<Sent> {
+        for _ in 0..SKIP {
+            let number = walk.at[0];
+            if walk.left == 0 || number == walk.end {
+                return None;
+            }
+            walk.at[0] += 1;
+            if !walk.task.concerns(self.flows[number as usize].state()) {
+                continue;
+            }
+            walk.left -= 1;
+            if self.flows[number as usize].state() == State::Failed {
+                self.renew(number);
+            }
+            self.used = self.used.max(number + 1);
+            if let Some(sent) = self.task(walk.task, number, buffer) {
+                return Some(sent);
+            }
+        }
+        None
+    }
+
+    /// Does a walk's task for one flow; `None` if nothing is to be sent for it.
+    fn task(&mut self, task: Task, number: u32, buffer: &mut [u8]) -> Option<Sent> {
+        let tcp = self.identities.protocol(number) == Protocol::Tcp;
+        match task {
+            Task::Open => Some(self.start(number, buffer)),
+            Task::Probe => Some(self.packet(number, Way::Up, buffer)),
+            Task::Close if tcp => Some(self.close(number, buffer)),
+            Task::Close => {
+                self.seen.tally.closed += 1;
+                self.renew(number);
+                None
+            }
+        }
+    }
+
+    /// A stamped packet of a flow.
+    #[inline]
+    fn packet(&mut self, number: u32, way: Way, buffer: &mut [u8]) -> Sent {
+        let generation = self.flows[number as usize].generation;
+        let ends = self.identities.ends(number, generation);
+        let len = match ends.protocol {
+            Protocol::Tcp => self.tcp_payload(number) as usize,
+            protocol => {
+                let packets = self.flows[number as usize].length();
+                let len = self.lengths.draw(protocol, mix(&mut self.random), packets);
+                frame::payload_len(protocol, len)
+            }
+        };
+        let side = if way == Way::Up { Side::Inside } else { Side::Outside };
+        (side, self.stamped(number, &ends, way, len, true, buffer))
+    }
+
+    /// Writes a stamped packet with `payload_len` bytes of payload and counts it.
+    #[inline]
+    pub(super) fn stamped(
+        &mut self,
+        number: u32,
+        ends: &Ends,
+        way: Way,
+        payload_len: usize,
+        fill: bool,
+        buffer: &mut [u8],
+    ) -> usize {
+        let flow = &mut self.flows[number as usize];
+        let name = Name { share: self.number, flow: number, generation: flow.generation };
+        let sequence = flow.sent[way as usize];
+        let transport = match ends.protocol {
+            Protocol::Udp => Transport::Udp,
+            Protocol::Tcp => Transport::Tcp(tcp::segment(
+                flow,
+                name,
+                way,
+                tcp::DATA,
+                payload_len as u32,
+                &self.key,
+                ends,
+            )),
+            Protocol::Icmp if way == Way::Up => Transport::Echo(ECHO, sequence as u16),
+            Protocol::Icmp => Transport::Echo(ECHO_REPLY, sequence as u16),
+        };
+        let heading = heading(ends, flow.public_parts(), way, transport);
+        flow.number(way);
+        flow.marks.set(Marks::USED);
+        if way == self.plan.waits_from {
+            self.wait(number);
+        }
+        let stamp =
+            Stamp::new(name.share, number, name.generation, way, sequence, self.clock.now_ns);
+        let digest = stamp.digest(payload_len as u16, &self.key, ends);
+        let put = |at: &mut [u8; super::stamp::STAMP_LEN]| stamp.put(digest, at);
+        let len = self.frames.stamped(&heading, buffer, payload_len, fill, put);
+        let counts = &mut self.seen.tally.counts[way as usize];
+        counts.sent += 1;
+        counts.sent_bytes += len as u64 + 4;
+        len
+    }
+
+    /// Writes a TCP segment without payload and counts it.
+    pub(super) fn bare(
+        &mut self,
+        number: u32,
+        ends: &Ends,
+        way: Way,
+        flags: TcpFlags,
+        buffer: &mut [u8],
+    ) -> usize {
+        let payload_len = self.tcp_payload(number);
+        let flow = &self.flows[number as usize];
+        let name = Name { share: self.number, flow: number, generation: flow.generation };
+        let segment = tcp::segment(flow, name, way, flags, payload_len, &self.key, ends);
+        let heading = heading(ends, flow.public_parts(), way, Transport::Tcp(segment));
+        self.seen.tally.control_sent[way as usize] += 1;
+        self.frames.bare(&heading, buffer)
+    }
+
+    /// A packet was sent that something should be heard of.
+    #[inline]
+    fn wait(&mut self, number: u32) {
+        let flow = &mut self.flows[number as usize];
+        if flow.waiting_ms == 0 {
+            flow.waiting_ms = self.clock.ms;
+        } else if self.clock.ms.wrapping_sub(flow.waiting_ms) > SILENT_MS {
+            self.wait_longer(number);
+        }
+    }
+
+    #[cold]
+    fn wait_longer(&mut self, number: u32) {
+        let flow = &mut self.flows[number as usize];
+        let silence = self.clock.ms.wrapping_sub(flow.waiting_ms);
+        self.seen.tally.silent += u64::from(!flow.marks.has(Marks::SILENT));
+        flow.marks.set(Marks::SILENT);
+        if silence >= LOST_MS {
+            flow.marks.set(Marks::LONG);
+        }
+        flow.silent_for(silence);
+    }
+}
+
+/// Where a packet in this direction goes.
+#[inline]
+fn heading(ends: &Ends, public: (u32, u16), way: Way, transport: Transport) -> Heading {
+    match way {
+        Way::Up => Heading { side: Side::Inside, pair: ends.pair, transport },
+        Way::Down => {
+            let pair = Pair::new(ends.pair.parts_to(), public);
+            Heading { side: Side::Outside, pair, transport }
+        }
+    }
+}

@@ -13,6 +13,7 @@ use crate::eal::{Eal, pci_name};
 use crate::flow::Rule;
 use crate::pool::Pool;
 use crate::queue::{QueueId, RxQueue, TxQueue};
+use crate::rings::Rings;
 
 /// A port's number in DPDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -150,6 +151,8 @@ pub enum PortError {
 pub(crate) struct Device {
     id: PortId,
     name: String,
+    /// What it is made of, if it is made of rings; freed when both ends are closed.
+    _rings: Option<Arc<Rings>>,
     eal: Eal,
 }
 
@@ -171,6 +174,9 @@ impl Drop for Device {
         self.eal.release_port(self.id);
     }
 }
+
+/// A port with its queues, as it is opened.
+pub type Opened = (Port, Vec<RxQueue>, Vec<TxQueue>);
 
 /// An open port: for looking at it, while its queues are where the packets are.
 pub struct Port {
@@ -194,12 +200,49 @@ impl Port {
         device: &str,
         config: &PortConfig,
         pool: &Pool,
-    ) -> Result<(Port, Vec<RxQueue>, Vec<TxQueue>), PortError> {
-        let id = attach(device)?;
+    ) -> Result<Opened, PortError> {
+        Port::start(eal, attach(device)?, device, None, config, pool)
+    }
+
+    /// Makes two ports that are joined crosswise: what one sends the other receives, in order and
+    /// without a device, at the cost of a ring for each queue and direction. Queue n of one is
+    /// joined to queue n of the other; a ring has room for `tx_ring` frames.
+    ///
+    /// `name` tells such pairs of one process apart. A port that is closed leaves the other without
+    /// an end: its frames pile up.
+    ///
+    /// # Errors
+    /// If DPDK has no more ports or memory.
+    pub fn pair(
+        eal: &Eal,
+        name: &str,
+        config: &PortConfig,
+        pool: &Pool,
+    ) -> Result<[Opened; 2], PortError> {
+        let rings = Arc::new(Rings::new(name, config)?);
+        let end = |end| {
+            let name = format!("{name}-{end}");
+            let id = rings.port(&name, end)?;
+            let (mut port, rx, tx) =
+                Port::start(eal, id, &name, Some(rings.clone()), config, pool)?;
+            port.mac = Mac([0x02, b'r', b'i', b'n', b'g', id.0 as u8]);
+            Ok((port, rx, tx))
+        };
+        Ok([end(0)?, end(1)?])
+    }
+
+    fn start(
+        eal: &Eal,
+        id: PortId,
+        device: &str,
+        rings: Option<Arc<Rings>>,
+        config: &PortConfig,
+        pool: &Pool,
+    ) -> Result<Opened, PortError> {
         if !eal.claim_port(id) {
             return Err(PortError::InUse { device: device.into() });
         }
-        let device = Arc::new(Device { id, name: device.into(), eal: eal.clone() });
+        let device = Arc::new(Device { id, name: device.into(), _rings: rings, eal: eal.clone() });
         device.start(config, pool)?;
         let (driver, mac) = (device.driver()?, device.mac()?);
         // SAFETY: the queue was set up just now, and is handed out once.
@@ -308,7 +351,7 @@ fn port_by_name(name: &CString) -> Option<PortId> {
     (found == 0).then_some(PortId(id))
 }
 
-fn port_count() -> u32 {
+pub(crate) fn port_count() -> u32 {
     // SAFETY: counts.
     unsafe { dpdk_sys::rte_eth_dev_count_total().into() }
 }

@@ -7,16 +7,23 @@
 //! * [`load`]: what is to be sent, as valid values (`profile` reads them from a file);
 //! * [`bench`]: one stage of a measurement and what was seen in it, behind the trait [`Bench`], so
 //!   that procedures can be tested against a simulated device;
+//! * [`profile`]: a file becomes a load, or a list of all its mistakes;
+//! * [`capture`]: captures that are sent again;
 //! * [`spread`]: random draws: which flow is next, how long it is, how long a frame;
 //! * [`share`]: an lcore's flows as a state machine over frames and time;
+//! * [`engine`]: ports, lcores and rates: a [`Bench`] over DPDK;
+//! * [`relay`]: a small device under test, with faults on purpose;
 //! * [`report`]: what is shown to people and machines.
 //!
 //! [`Bench`]: bench::Bench
 #![forbid(unsafe_code)]
 
 pub mod bench;
+pub mod capture;
+pub mod engine;
 pub mod load;
 pub mod profile;
+pub mod relay;
 pub mod report;
-pub mod spread;
 pub mod share;
+pub mod spread;

@@ -1,4 +1,4 @@
-//! Every file in `configs/` is valid, with nothing to be warned about.
+//! Every file in `configs/`, and each of kronod's in `configs/bench/`, is valid, with nothing to be warned about.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,8 +7,12 @@ use kronod::config::{self, Memory};
 
 fn files() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
-    let entries = std::fs::read_dir(directory).unwrap();
-    let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let entries = |directory: &Path| std::fs::read_dir(directory).unwrap();
+    let mut files: Vec<_> = entries(&directory).map(|entry| entry.unwrap().path()).collect();
+    // The others there are profiles of bench-gen.
+    let bench = entries(&directory.join("bench")).map(|entry| entry.unwrap());
+    let bench = bench.filter(|entry| entry.file_name().to_string_lossy().starts_with("kronod"));
+    files.extend(bench.map(|entry| entry.path()));
     files.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     files.sort();
     files

@@ -26,8 +26,7 @@ const SIZES_MAX: usize = 256;
 /// The whole file.
 pub(super) struct Draft {
     pub(super) eal: Option<EalDraft>,
-    /// `None` if not given.
-    pub(super) lcores: Given<List<Marked<u16>>>,
+    pub(super) lcores: Given<Marked<List<Marked<u16>>>>,
     pub(super) inside: Option<PortDraft>,
     pub(super) outside: Option<PortDraft>,
     pub(super) protocols: Option<[u32; Protocol::COUNT]>,
@@ -116,9 +115,7 @@ pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
     let generated = ["protocols", "popularity", "churn", "sizes", "answers"];
     Some(Draft {
         eal: EalDraft::read(&map, "inside.device or outside.device", report),
-        lcores: map.list("lcores", LCORES, report, |node, place, report| {
-            read::scalar(node, place, values::number(0..=values::LCORES_MAX - 1), report)
-        }),
+        lcores: read_lcores(&map, report),
         inside: read_port(&map, "inside", report),
         outside: read_port(&map, "outside", report),
         protocols: read_protocols(&map, report),
@@ -136,6 +133,18 @@ pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
         repeats: repeats.map(|repeats| repeats.value),
         seed: seed.map(|seed| seed.value),
     })
+}
+
+fn read_lcores(map: &Map<'_>, report: &mut Report) -> Given<Marked<List<Marked<u16>>>> {
+    const KEY: &str = "lcores";
+    let Some((_, place)) = map.node(KEY) else { return Given::Absent };
+    let list = map.list(KEY, LCORES, report, |node, place, report| {
+        read::scalar(node, place, values::number(0..=values::LCORES_MAX - 1), report)
+    });
+    match list {
+        Given::Valid(value) => Given::Valid(Marked { value, place }),
+        _ => Given::Mistaken,
+    }
 }
 
 fn read_port(map: &Map<'_>, key: &'static str, report: &mut Report) -> Option<PortDraft> {

@@ -3,7 +3,7 @@
 use ipnet::Ipv4Net;
 use krono_config::mistake::{Place, Report, Wrong};
 use krono_config::read::{Given, Marked};
-use krono_config::values::{ends, shown_size};
+use krono_config::values::{LCORES_MAX, ends, shown_size};
 use krono_core::packet::Protocol;
 
 use super::draft::{ChurnDraft, Draft, PortDraft, SubscribersDraft};
@@ -48,7 +48,7 @@ pub(super) fn subscriber_count(draft: &SubscribersDraft, flows: u32) -> Option<u
 pub(super) fn lcores(draft: &Draft) -> Option<Vec<u16>> {
     match (&draft.lcores, draft.eal.as_ref().map(|eal| &eal.lcores)) {
         (Given::Valid(list), _) => {
-            list.complete.then(|| list.items.iter().map(|lcore| lcore.value).collect())
+            list.value.complete.then(|| list.value.items.iter().map(|lcore| lcore.value).collect())
         }
         (Given::Absent, Some(Given::Valid(map))) => Some(map.value.lcores.clone()),
         (Given::Absent, Some(Given::Absent)) => Some(vec![0]),
@@ -143,6 +143,11 @@ fn subscribers_fit(draft: &Draft, report: &mut Report) {
 
 fn lcores_are_distinct_and_mapped(draft: &Draft, report: &mut Report) {
     let Given::Valid(list) = &draft.lcores else { return };
+    if list.value.items.is_empty() && list.value.complete {
+        let expected = format!("1 to {LCORES_MAX} lcores");
+        report.mistake(&list.place, Wrong::new("the list is empty", expected));
+    }
+    let list = &list.value;
     for (index, lcore) in list.items.iter().enumerate() {
         let first = list.items[..index].iter().find(|other| other.value == lcore.value);
         if let Some(first) = first {

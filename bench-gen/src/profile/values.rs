@@ -48,10 +48,10 @@ pub(super) fn rate(text: &str) -> Parsed<Rate> {
             (number, Rate::Bits)
         }
     };
-    let number = number.trim_end();
     let scales = [("k", 1e3), ("K", 1e3), ("M", 1e6), ("G", 1e9), ("", 1.0)];
-    let scaled =
-        scales.iter().find_map(|(unit, scale)| Some(decimal(number.strip_suffix(unit)?)? * scale));
+    let scaled = scales
+        .iter()
+        .find_map(|(unit, scale)| Some(decimal(number.strip_suffix(unit)?.trim_end())? * scale));
     match scaled.ok_or_else(|| wrong("is not a rate"))? {
         value if (1.0..=MAX).contains(&value) => Ok(rate(value)),
         _ => Err(wrong("is out of range")),

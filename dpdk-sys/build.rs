@@ -32,6 +32,7 @@ const TYPES: &[&str] = &["rte_flow_(action_queue|item_(eth|vlan))"];
 
 /// Macros and enum values.
 const CONSTANTS: &[&str] = &[
+    "RTE_ETH_RSS_(IP|TCP|UDP)",
     "RTE_ETH_TX_OFFLOAD_MULTI_SEGS",
     "RTE_LOG_ERR",
     "RTE_MAX_ETHPORTS",

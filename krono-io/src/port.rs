@@ -29,8 +29,7 @@ impl fmt::Display for PortId {
 #[derive(Clone, Debug)]
 pub struct PortConfig {
     /// How many receive queues. Frames reach the first one unless they are told to go to another
-    /// ([`Port::steer`]): none is told to spread them (RSS), since a shard's frames must reach
-    /// that shard.
+    /// ([`Port::steer`]) or to [spread](Self::spread).
     pub rx_queues: u16,
     /// How many transmit queues.
     pub tx_queues: u16,
@@ -42,6 +41,9 @@ pub struct PortConfig {
     pub mtu: u16,
     /// Whether to receive frames for other MAC addresses than the device's own: those of shards.
     pub promiscuous: bool,
+    /// Whether frames spread over all receive queues by their flows (RSS), where the device can
+    /// do that. Not for shards: their frames must reach the shard that they are for.
+    pub spread: bool,
 }
 
 impl Default for PortConfig {
@@ -53,6 +55,7 @@ impl Default for PortConfig {
             tx_ring: 1024,
             mtu: 1500,
             promiscuous: true,
+            spread: false,
         }
     }
 }
@@ -312,6 +315,16 @@ impl Port {
     }
 }
 
+/// Asks for receive-side scaling by all of IP, TCP and UDP that the device can hash.
+fn spread(conf: &mut rte_eth_conf, info: &rte_eth_dev_info) {
+    let wanted = dpdk_sys::RTE_ETH_RSS_IP | dpdk_sys::RTE_ETH_RSS_TCP | dpdk_sys::RTE_ETH_RSS_UDP;
+    let able = u64::from(wanted) & info.flow_type_rss_offloads;
+    if able != 0 {
+        conf.rxmode.mq_mode = dpdk_sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
+        conf.rx_adv_conf.rss_conf.rss_hf = able;
+    }
+}
+
 /// The port of a device, which is made if it is a virtual one.
 fn attach(device: &str) -> Result<PortId, PortError> {
     let failed = |reason| PortError::Attach { device: device.into(), reason };
@@ -441,6 +454,9 @@ impl Device {
         // Frames of several buffers come from ports of a larger MTU.
         let segments = u64::from(dpdk_sys::RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
         conf.txmode.offloads = info.tx_offload_capa & segments;
+        if config.spread && rx > 1 {
+            spread(&mut conf, &info);
+        }
         // SAFETY: an attached device that is not started; the configuration is copied.
         self.step("configure it", || unsafe {
             dpdk_sys::rte_eth_dev_configure(self.id.0, rx, tx, &conf)

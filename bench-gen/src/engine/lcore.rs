@@ -309,7 +309,7 @@ impl Lcore {
     }
 
     #[cold]
-    fn answer_arp(&mut self, side: Side, mut mbuf: Mbuf) {
+    fn answer_arp(&mut self, side: Side, mbuf: Mbuf) {
         let end = &mut self.ends[side as usize];
         let Some(heard) = end.us.hear(mbuf.bytes()) else { return };
         let (address, mac) = heard.sender;
@@ -430,9 +430,7 @@ impl Run {
     #[inline]
     fn most(&self) -> u32 {
         match self.limit {
-            Limit::Packets(count) => {
-                (count - self.pace.frames()).min(BURST_FRAMES.into()) as u32
-            }
+            Limit::Packets(count) => (count - self.pace.frames()).min(BURST_FRAMES.into()) as u32,
             _ => BURST_FRAMES,
         }
     }

@@ -184,7 +184,13 @@ mod tests {
 
     /// Sends by this pace for `ns`, looked at each `step_ns`, but never between the two times of
     /// `asleep`; returns what went in each burst: when, how many.
-    fn run(pace: &mut Pace, ns: u64, step_ns: u64, len: usize, asleep: [u64; 2]) -> Vec<(u64, u32)> {
+    fn run(
+        pace: &mut Pace,
+        ns: u64,
+        step_ns: u64,
+        len: usize,
+        asleep: [u64; 2],
+    ) -> Vec<(u64, u32)> {
         let mut bursts = Vec::new();
         let mut now_ns = 0;
         while now_ns < ns {

@@ -10,7 +10,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_(init|cleanup|remote_launch|wait_lcore|mp_wait_lcore|get_runtime_dir)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|socket_id|count_total)",
     "rte_eth_dev_(mac_addr_add|start|stop)",
-    "rte_eth_(macaddr_get|promiscuous_enable|[rt]x_queue_setup|stats_get)",
+    "rte_eth_(from_rings|macaddr_get|promiscuous_enable|[rt]x_queue_setup|stats_get)",
     "rte_flow_(create|flush|validate)",
     "rte_get_(main_lcore|tsc_hz)",
     // For a bench to compare with. What nobody calls costs nothing.
@@ -21,6 +21,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_mempool_(avail_count|in_use_count)",
     "rte_openlog_stream",
     "rte_pktmbuf_(free_bulk|pool_create)",
+    "rte_ring_(create|free)",
     "rte_strerror",
     "fopencookie",
     "shim_.*",
@@ -31,17 +32,25 @@ const TYPES: &[&str] = &["rte_flow_(action_queue|item_(eth|vlan))"];
 
 /// Macros and enum values.
 const CONSTANTS: &[&str] = &[
+    "RTE_ETH_RSS_(IP|TCP|UDP)",
     "RTE_ETH_TX_OFFLOAD_MULTI_SEGS",
     "RTE_LOG_ERR",
     "RTE_MAX_ETHPORTS",
     "RTE_MEMPOOL_CACHE_MAX_SIZE",
     "RTE_MEMPOOL_NAMESIZE",
     "RTE_PKTMBUF_HEADROOM",
+    "RING_F_(SP_ENQ|SC_DEQ|EXACT_SZ)",
 ];
 
 /// Types that krono-io only points at.
-const OPAQUE: &[&str] =
-    &["_IO_FILE", "rte_device", "rte_eth_rxseg_.*", "rte_mbuf_ext_shared_info", "rte_mempool"];
+const OPAQUE: &[&str] = &[
+    "_IO_FILE",
+    "rte_device",
+    "rte_eth_rxseg_.*",
+    "rte_mbuf_ext_shared_info",
+    "rte_mempool",
+    "rte_ring",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=shim.h");
@@ -54,6 +63,8 @@ fn main() {
         println!("cargo::error={}", error.to_string().replace('\n', " "));
         exit(1);
     }
+    // A driver, which pkg-config leaves out: they are loaded at run time. This one has a function.
+    println!("cargo:rustc-link-lib=rte_net_ring");
     let cflags = cflags();
     let mut shim = cc::Build::new();
     shim.file("shim.c").opt_level(3);

@@ -20,6 +20,18 @@ void shim_pktmbuf_free(struct rte_mbuf *mbuf)
 	rte_pktmbuf_free(mbuf);
 }
 
+int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count)
+{
+	return rte_pktmbuf_alloc_bulk(pool, mbufs, count);
+}
+
+struct rte_mbuf *shim_ring_dequeue(struct rte_ring *ring)
+{
+	void *mbuf = NULL;
+
+	return rte_ring_dequeue(ring, &mbuf) == 0 ? mbuf : NULL;
+}
+
 /* rte_errno and the lcore id are thread-local variables, which bindings cannot name. */
 int shim_errno(void)
 {

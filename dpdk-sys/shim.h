@@ -6,6 +6,7 @@
 #include <rte_dev.h>
 #include <rte_eal.h>
 #include <rte_errno.h>
+#include <rte_eth_ring.h>
 #include <rte_ethdev.h>
 #include <rte_flow.h>
 #include <rte_hash.h>
@@ -20,6 +21,8 @@ uint16_t shim_eth_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbuf
 uint16_t shim_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbufs, uint16_t count);
 struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
 void shim_pktmbuf_free(struct rte_mbuf *mbuf);
+int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
+struct rte_mbuf *shim_ring_dequeue(struct rte_ring *ring);
 int shim_errno(void);
 int shim_on_lcore(void);
 uint64_t shim_rdtsc(void);

@@ -11,6 +11,8 @@
 //! * [`capture`]: captures that are sent again;
 //! * [`spread`]: random draws: which flow is next, how long it is, how long a frame;
 //! * [`share`]: an lcore's flows as a state machine over frames and time;
+//! * [`engine`]: ports, lcores and rates: a [`Bench`] over DPDK;
+//! * [`relay`]: a small device under test, with faults on purpose;
 //! * [`report`]: what is shown to people and machines.
 //!
 //! [`Bench`]: bench::Bench
@@ -18,8 +20,10 @@
 
 pub mod bench;
 pub mod capture;
+pub mod engine;
 pub mod load;
 pub mod profile;
+pub mod relay;
 pub mod report;
 pub mod share;
 pub mod spread;

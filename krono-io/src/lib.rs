@@ -21,6 +21,7 @@ pub mod mem;
 mod pool;
 mod port;
 mod queue;
+mod rings;
 mod runtime_dir;
 
 pub use arena::{Arena, ArenaError};
@@ -30,5 +31,5 @@ pub use hugepages::Hugepages;
 pub use launch::{LaunchError, Panicked, Task};
 pub use mbuf::{Burst, Mbuf};
 pub use pool::{Pool, PoolConfig, PoolError};
-pub use port::{Port, PortConfig, PortError, PortId, PortStats};
+pub use port::{Opened, Port, PortConfig, PortError, PortId, PortStats};
 pub use queue::{QueueId, RxQueue, TxQueue};

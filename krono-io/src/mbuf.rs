@@ -299,6 +299,17 @@ impl Burst {
         }
     }
 
+    /// Frees all but the first `count` buffers.
+    pub(crate) fn truncate(&mut self, count: usize) {
+        self.0.truncate(count);
+    }
+
+    /// Takes the last buffer out.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Mbuf> {
+        self.0.pop()
+    }
+
     /// Takes the first `count` buffers out, in order.
     pub(crate) fn drain_first(&mut self, count: usize) -> impl Iterator<Item = Mbuf> {
         self.0.drain(..count)

@@ -9,7 +9,7 @@ use krono_core::frame::HEADROOM;
 
 use crate::dpdk_log::error_text;
 use crate::eal::Eal;
-use crate::mbuf::Mbuf;
+use crate::mbuf::{Burst, Mbuf};
 use crate::mem::MemPool;
 
 // Frames in memory are to have as much headroom as those of devices.
@@ -145,6 +145,42 @@ impl Pool {
             }
             Backend::Mem(pool) => pool.alloc(),
         }
+    }
+
+    /// Appends `count` empty buffers with [`HEADROOM`] to the burst, all or, if the pool has fewer
+    /// or the burst too little room, none.
+    #[inline]
+    #[must_use]
+    pub fn alloc_many(&self, burst: &mut Burst, count: usize) -> bool {
+        let Backend::Dpdk { pool, .. } = &self.0 else {
+            return self.alloc_one_by_one(burst, count);
+        };
+        // SAFETY: the pool exists; as many buffers as there is room for are written, or none, and
+        // they are nobody's.
+        let filled = unsafe {
+            burst.fill(|mbufs, room| {
+                let wanted = if count <= usize::from(room) { count as u16 } else { 0 };
+                let none =
+                    dpdk_sys::shim_pktmbuf_alloc_bulk(pool.0.as_ptr(), mbufs, wanted.into()) != 0;
+                if none { 0 } else { wanted }
+            })
+        };
+        filled == count
+    }
+
+    fn alloc_one_by_one(&self, burst: &mut Burst, count: usize) -> bool {
+        let before = burst.len();
+        while burst.len() < before + count {
+            let Some(mbuf) = self.alloc() else { break };
+            if burst.push(mbuf).is_err() {
+                break;
+            }
+        }
+        let all = burst.len() == before + count;
+        if !all {
+            burst.truncate(before);
+        }
+        all
     }
 
     /// How many buffers are out: in rings, in flight, held. Exact only while nothing moves.

@@ -13,6 +13,7 @@ use crate::eal::{Eal, pci_name};
 use crate::flow::Rule;
 use crate::pool::Pool;
 use crate::queue::{QueueId, RxQueue, TxQueue};
+use crate::rings::Rings;
 
 /// A port's number in DPDK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,8 +29,7 @@ impl fmt::Display for PortId {
 #[derive(Clone, Debug)]
 pub struct PortConfig {
     /// How many receive queues. Frames reach the first one unless they are told to go to another
-    /// ([`Port::steer`]): none is told to spread them (RSS), since a shard's frames must reach
-    /// that shard.
+    /// ([`Port::steer`]) or to [spread](Self::spread).
     pub rx_queues: u16,
     /// How many transmit queues.
     pub tx_queues: u16,
@@ -41,6 +41,9 @@ pub struct PortConfig {
     pub mtu: u16,
     /// Whether to receive frames for other MAC addresses than the device's own: those of shards.
     pub promiscuous: bool,
+    /// Whether frames spread over all receive queues by their flows (RSS), where the device can
+    /// do that. Not for shards: their frames must reach the shard that they are for.
+    pub spread: bool,
 }
 
 impl Default for PortConfig {
@@ -52,6 +55,7 @@ impl Default for PortConfig {
             tx_ring: 1024,
             mtu: 1500,
             promiscuous: true,
+            spread: false,
         }
     }
 }
@@ -150,6 +154,8 @@ pub enum PortError {
 pub(crate) struct Device {
     id: PortId,
     name: String,
+    /// What it is made of, if it is made of rings; freed when both ends are closed.
+    _rings: Option<Arc<Rings>>,
     eal: Eal,
 }
 
@@ -171,6 +177,9 @@ impl Drop for Device {
         self.eal.release_port(self.id);
     }
 }
+
+/// A port with its queues, as it is opened.
+pub type Opened = (Port, Vec<RxQueue>, Vec<TxQueue>);
 
 /// An open port: for looking at it, while its queues are where the packets are.
 pub struct Port {
@@ -194,12 +203,49 @@ impl Port {
         device: &str,
         config: &PortConfig,
         pool: &Pool,
-    ) -> Result<(Port, Vec<RxQueue>, Vec<TxQueue>), PortError> {
-        let id = attach(device)?;
+    ) -> Result<Opened, PortError> {
+        Port::start(eal, attach(device)?, device, None, config, pool)
+    }
+
+    /// Makes two ports that are joined crosswise: what one sends the other receives, in order and
+    /// without a device, at the cost of a ring for each queue and direction. Queue n of one is
+    /// joined to queue n of the other; a ring has room for `tx_ring` frames.
+    ///
+    /// `name` tells such pairs of one process apart. A port that is closed leaves the other without
+    /// an end: its frames pile up.
+    ///
+    /// # Errors
+    /// If DPDK has no more ports or memory.
+    pub fn pair(
+        eal: &Eal,
+        name: &str,
+        config: &PortConfig,
+        pool: &Pool,
+    ) -> Result<[Opened; 2], PortError> {
+        let rings = Arc::new(Rings::new(name, config)?);
+        let end = |end| {
+            let name = format!("{name}-{end}");
+            let id = rings.port(&name, end)?;
+            let (mut port, rx, tx) =
+                Port::start(eal, id, &name, Some(rings.clone()), config, pool)?;
+            port.mac = Mac([0x02, b'r', b'i', b'n', b'g', id.0 as u8]);
+            Ok((port, rx, tx))
+        };
+        Ok([end(0)?, end(1)?])
+    }
+
+    fn start(
+        eal: &Eal,
+        id: PortId,
+        device: &str,
+        rings: Option<Arc<Rings>>,
+        config: &PortConfig,
+        pool: &Pool,
+    ) -> Result<Opened, PortError> {
         if !eal.claim_port(id) {
             return Err(PortError::InUse { device: device.into() });
         }
-        let device = Arc::new(Device { id, name: device.into(), eal: eal.clone() });
+        let device = Arc::new(Device { id, name: device.into(), _rings: rings, eal: eal.clone() });
         device.start(config, pool)?;
         let (driver, mac) = (device.driver()?, device.mac()?);
         // SAFETY: the queue was set up just now, and is handed out once.
@@ -269,6 +315,16 @@ impl Port {
     }
 }
 
+/// Asks for receive-side scaling by all of IP, TCP and UDP that the device can hash.
+fn spread(conf: &mut rte_eth_conf, info: &rte_eth_dev_info) {
+    let wanted = dpdk_sys::RTE_ETH_RSS_IP | dpdk_sys::RTE_ETH_RSS_TCP | dpdk_sys::RTE_ETH_RSS_UDP;
+    let able = u64::from(wanted) & info.flow_type_rss_offloads;
+    if able != 0 {
+        conf.rxmode.mq_mode = dpdk_sys::rte_eth_rx_mq_mode_RTE_ETH_MQ_RX_RSS;
+        conf.rx_adv_conf.rss_conf.rss_hf = able;
+    }
+}
+
 /// The port of a device, which is made if it is a virtual one.
 fn attach(device: &str) -> Result<PortId, PortError> {
     let failed = |reason| PortError::Attach { device: device.into(), reason };
@@ -308,7 +364,7 @@ fn port_by_name(name: &CString) -> Option<PortId> {
     (found == 0).then_some(PortId(id))
 }
 
-fn port_count() -> u32 {
+pub(crate) fn port_count() -> u32 {
     // SAFETY: counts.
     unsafe { dpdk_sys::rte_eth_dev_count_total().into() }
 }
@@ -398,6 +454,9 @@ impl Device {
         // Frames of several buffers come from ports of a larger MTU.
         let segments = u64::from(dpdk_sys::RTE_ETH_TX_OFFLOAD_MULTI_SEGS);
         conf.txmode.offloads = info.tx_offload_capa & segments;
+        if config.spread && rx > 1 {
+            spread(&mut conf, &info);
+        }
         // SAFETY: an attached device that is not started; the configuration is copied.
         self.step("configure it", || unsafe {
             dpdk_sys::rte_eth_dev_configure(self.id.0, rx, tx, &conf)

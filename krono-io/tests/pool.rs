@@ -18,6 +18,16 @@ fn an_empty_pool_gives_nothing_and_recovers() {
     assert_eq!(rx[0].poll(&mut burst), 0, "a driver without buffers receives nothing");
     drop(held);
     assert_eq!(pool.in_use(), 0);
+    for pool in [pool.clone(), mem::pool(63, 1500)] {
+        assert!(!pool.alloc_many(&mut burst, 64), "all or none");
+        assert!(pool.alloc_many(&mut burst, 60));
+        assert!(!pool.alloc_many(&mut burst, 5), "as many as the burst has room for");
+        assert_eq!((burst.len(), pool.in_use()), (60, 60));
+        assert_eq!(*burst.frame(59).start, HEADROOM);
+        assert!(burst.pop().is_some());
+        burst.clear();
+        assert_eq!(pool.in_use(), 0);
+    }
     let mut mbuf = pool.alloc().unwrap();
     let frame = mbuf.frame();
     assert_eq!((*frame.start, *frame.len, *frame.wire_len), (HEADROOM, 0, 0));

@@ -217,6 +217,12 @@ impl Share {
         Look { tally: self.seen.tally, latency_ns: [since(0, up), since(1, down)] }
     }
 
+    /// All that was counted since the stage began.
+    #[inline]
+    pub fn tally(&self) -> &Tally {
+        &self.seen.tally
+    }
+
     /// Who the flow with this number is now; for tests and examples.
     pub fn who(&self, flow: u32) -> Who {
         self.identities.ends(flow, self.flows[flow as usize].generation).who()

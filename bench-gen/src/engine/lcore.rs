@@ -1,0 +1,452 @@
+//! What an lcore does: poll, take, make what is due, send.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread;
+
+use crossbeam::channel::{Receiver, Sender, TryRecvError};
+use krono_core::frame::BURST_MAX;
+use krono_core::packet::{Mac, Side};
+use krono_io::{Burst, Clock, Mbuf, Pool, RxQueue, TxQueue};
+
+use super::arp::{self, Station};
+use super::board::Shown;
+use super::common::{Common, Phase};
+use super::exchange::Exchange;
+use super::pace::{BURST_FRAMES, Pace, Rhythm};
+use super::part::{Limit, Part};
+use super::replay::Replay;
+use crate::share::{LinkHeader, Share, ShareSeen, Taken};
+
+/// How often an lcore shows what it has counted, nanoseconds; and when it has sent all.
+pub(super) const SHOW_NS: u64 = 100_000_000;
+const SHOW_DRAINING_NS: u64 = 5_000_000;
+
+/// How often an unknown next hop is asked for, nanoseconds.
+const ASK_NS: u64 = 250_000_000;
+
+/// One lcore with its share of the flows and its queues. Nothing on its path allocates, locks or
+/// calls the kernel, except that it yields where lcores share CPUs.
+pub(super) struct Lcore {
+    pub number: usize,
+    pub share: Share,
+    /// A capture that is sent instead.
+    pub replay: Option<Replay>,
+    /// By side.
+    pub ends: [End; 2],
+    pub exchange: Exchange,
+    pub pool: Pool,
+    /// Empty buffers, to be filled.
+    pub blank: Burst,
+    pub clock: Clock,
+    pub common: Arc<Common>,
+    pub yields: bool,
+}
+
+/// An lcore's queues of a port, and who is on its link.
+pub(super) struct End {
+    pub rx: RxQueue,
+    pub tx: TxQueue,
+    /// Frames that wait to be sent.
+    pub out: Burst,
+    pub us: Station,
+    pub next_hop: Ipv4Addr,
+    /// Where the next hop is said to be, so that nobody need tell.
+    pub next_hop_mac: Option<Mac>,
+    /// Where the share believes it to be.
+    pub known: Option<Mac>,
+    pub ask_ns: u64,
+}
+
+/// What an lcore tells of a stage.
+pub(super) struct Outcome {
+    pub seen: ShareSeen,
+    pub rhythm: Rhythm,
+    /// For how long it was to send, nanoseconds.
+    pub elapsed_ns: u64,
+    /// Packets that were due and that it did not come to.
+    pub missed: u64,
+    /// Frames that other lcores had no room for.
+    pub handover_full: u64,
+    /// Times that the pool was empty.
+    pub no_buffers: u64,
+}
+
+/// A stage under way.
+struct Run {
+    pace: Pace,
+    limit: Limit,
+    is_sending: bool,
+    now_ns: u64,
+    end_ns: u64,
+    show_ns: u64,
+    no_buffers: u64,
+}
+
+impl Lcore {
+    /// Carries out stages as they come, until no more can come.
+    pub(super) fn run(mut self, parts: &Receiver<Part>, outcomes: &Sender<Outcome>) {
+        loop {
+            match parts.try_recv() {
+                Ok(part) => {
+                    // Nobody may be waiting for it.
+                    let _ = outcomes.send(self.stage(part));
+                }
+                Err(TryRecvError::Empty) => self.idle(),
+                Err(TryRecvError::Disconnected) => return,
+            }
+        }
+    }
+
+    fn stage(&mut self, part: Part) -> Outcome {
+        let mut run = self.begin(part);
+        loop {
+            let phase = self.common.phase();
+            if phase == Phase::Over {
+                return self.finish(&mut run);
+            }
+            let mut work = self.receive(Side::Inside) + self.receive(Side::Outside);
+            work += self.adopt();
+            work += self.send_due(&mut run, phase);
+            self.flush();
+            self.keep_house(&mut run);
+            if work == 0 && self.yields {
+                thread::yield_now();
+            }
+        }
+    }
+
+    /// Takes what has come to a port, and returns how much.
+    #[inline]
+    fn receive(&mut self, side: Side) -> usize {
+        let mut burst = Burst::new();
+        let count = self.ends[side as usize].rx.poll(&mut burst);
+        if count > 0 {
+            let now_ns = self.clock.now_ns();
+            burst.iter().for_each(|mbuf| self.share.prefetch(mbuf.bytes()));
+            let mut spent = Burst::new();
+            for mbuf in burst.drain() {
+                if let Some(mbuf) = self.take(side, mbuf, now_ns) {
+                    // As many as were received fit.
+                    let _ = spent.push(mbuf);
+                }
+            }
+            spent.clear();
+        }
+        count
+    }
+
+    /// Takes one frame; gives its buffer back if it is done with.
+    #[inline]
+    fn take(&mut self, side: Side, mut mbuf: Mbuf, now_ns: u64) -> Option<Mbuf> {
+        let mut frame = mbuf.frame();
+        if arp::is_arp(frame.bytes()).is_some() {
+            self.answer_arp(side, mbuf);
+            return None;
+        }
+        if let Some(replay) = &mut self.replay {
+            replay.take(side, frame.bytes());
+            return Some(mbuf);
+        }
+        match self.share.take(side, frame.bytes_mut(), now_ns) {
+            Taken::Done => Some(mbuf),
+            Taken::Answer(len) => {
+                let fits = frame.set_len(len as u16);
+                debug_assert!(fits, "an answer is not longer than its frame");
+                self.push(side, mbuf);
+                None
+            }
+            Taken::Foreign(owner) => {
+                self.exchange.hand_over(owner, side, mbuf);
+                None
+            }
+        }
+    }
+
+    /// Takes what came to other lcores, a burst at most.
+    #[inline]
+    fn adopt(&mut self) -> usize {
+        let mut count = 0;
+        while count < BURST_MAX
+            && let Some((side, mbuf)) = self.exchange.next()
+        {
+            drop(self.take(side, mbuf, self.clock.now_ns()));
+            count += 1;
+        }
+        count
+    }
+
+    /// Makes the packets that are due, and returns how many.
+    #[inline]
+    fn send_due(&mut self, run: &mut Run, phase: Phase) -> usize {
+        run.now_ns = self.clock.now_ns();
+        if !run.is_sending || run.is_over(phase, self) {
+            return 0;
+        }
+        let now_ns = run.now_ns;
+        let allowance = run.pace.allowance(now_ns);
+        let waiting = self.ends[0].out.len().max(self.ends[1].out.len());
+        let most = run.most().min((BURST_MAX - waiting) as u32);
+        if allowance <= 0.0 || most == 0 {
+            return 0;
+        }
+        if !self.refill(most as usize) {
+            run.no_buffers += 1;
+            return 0;
+        }
+        let (mut frames, mut cost) = (0, 0.0);
+        while frames < most && cost < allowance {
+            let Some(len) = self.make(now_ns) else {
+                run.pace.lapse(now_ns);
+                break;
+            };
+            (frames, cost) = (frames + 1, cost + run.pace.cost(len));
+        }
+        if frames > 0 {
+            run.pace.spend(frames, cost, now_ns);
+        }
+        frames as usize
+    }
+
+    /// Makes the next packet; its length.
+    #[inline]
+    fn make(&mut self, now_ns: u64) -> Option<usize> {
+        let mut mbuf = self.blank.pop()?;
+        let mut frame = mbuf.frame();
+        let room = frame.room.len() - usize::from(*frame.start);
+        let all = frame.set_len(room as u16);
+        debug_assert!(all, "a buffer has the room that it has");
+        let made = match &mut self.replay {
+            Some(replay) => replay.next(now_ns, frame.bytes_mut()),
+            None => self.share.next(now_ns, frame.bytes_mut()),
+        };
+        match made {
+            Some((side, len)) => {
+                let fits = frame.set_len(len as u16);
+                debug_assert!(fits, "a frame fits where it was written");
+                self.push(side, mbuf);
+                Some(len)
+            }
+            None => {
+                let _ = self.blank.push(mbuf);
+                None
+            }
+        }
+    }
+
+    /// Has so many empty buffers at hand; false if the pool has too few.
+    #[inline]
+    fn refill(&mut self, count: usize) -> bool {
+        let has = self.blank.len();
+        has >= count || self.pool.alloc_many(&mut self.blank, BURST_MAX - has)
+    }
+
+    /// Has a frame sent with the next flush. One that its port has no room for is dropped.
+    #[inline]
+    fn push(&mut self, side: Side, mbuf: Mbuf) {
+        let end = &mut self.ends[side as usize];
+        if end.out.is_full() {
+            end.tx.send(&mut end.out);
+        }
+        if let Err(mbuf) = end.out.push(mbuf) {
+            self.unsent(side, &mbuf);
+        }
+    }
+
+    #[cold]
+    fn unsent(&mut self, side: Side, mbuf: &Mbuf) {
+        let len = mbuf.wire_len() as usize;
+        match &mut self.replay {
+            Some(replay) => replay.unsent(side, len),
+            None => self.share.unsent(side, len),
+        }
+    }
+
+    /// Sends what waits. What a port does not take stays: it goes first next time.
+    #[inline]
+    fn flush(&mut self) {
+        for end in &mut self.ends {
+            if !end.out.is_empty() {
+                end.tx.send(&mut end.out);
+            }
+        }
+    }
+
+    /// Shows what was counted, and hears of next hops that have moved.
+    #[inline]
+    fn keep_house(&mut self, run: &mut Run) {
+        for side in Side::BOTH {
+            if self.ends[side as usize].known != self.common.neighbours[side as usize].mac() {
+                self.learn(side);
+            }
+        }
+        if run.now_ns >= run.show_ns {
+            self.show(run);
+        }
+    }
+
+    fn show(&mut self, run: &mut Run) {
+        let shown = match &self.replay {
+            Some(replay) => replay.shown(),
+            None => Shown::new(&self.share.look()),
+        };
+        let step = if run.is_sending { SHOW_NS } else { SHOW_DRAINING_NS };
+        run.show_ns = (run.show_ns + step).max(run.now_ns);
+        self.common.boards[self.number].show(&shown, run.now_ns, !run.is_sending);
+    }
+
+    #[cold]
+    fn learn(&mut self, side: Side) {
+        let end = &mut self.ends[side as usize];
+        end.known = self.common.neighbours[side as usize].mac();
+        let Some(destination) = end.known else { return };
+        let link = LinkHeader { destination, source: end.us.mac, vlan: end.us.vlan };
+        self.share.set_link(side, &link);
+        if let Some(replay) = &mut self.replay {
+            replay.set_link(side, &link);
+        }
+    }
+
+    #[cold]
+    fn answer_arp(&mut self, side: Side, mbuf: Mbuf) {
+        let end = &mut self.ends[side as usize];
+        let Some(heard) = end.us.hear(mbuf.bytes()) else { return };
+        let (address, mac) = heard.sender;
+        if address == end.next_hop && end.next_hop_mac.is_none() && !mac.is_group() {
+            self.common.neighbours[side as usize].set(mac);
+        }
+        if heard.asks_us {
+            end.send_arp(mbuf, |us, buffer| us.answer(&heard, buffer));
+        }
+    }
+
+    /// Between stages nothing but ARP is heard.
+    fn idle(&mut self) {
+        for side in Side::BOTH {
+            let mut burst = Burst::new();
+            self.ends[side as usize].rx.poll(&mut burst);
+            for mbuf in burst.drain().filter(|mbuf| arp::is_arp(mbuf.bytes()).is_some()) {
+                self.answer_arp(side, mbuf);
+            }
+            if self.number == 0 && self.common.neighbours[side as usize].mac().is_none() {
+                self.ask(side);
+            }
+        }
+        while self.exchange.next().is_some() {}
+        if self.yields {
+            thread::yield_now();
+        }
+    }
+
+    fn ask(&mut self, side: Side) {
+        let now_ns = self.clock.now_ns();
+        let end = &mut self.ends[side as usize];
+        if now_ns >= end.ask_ns
+            && let Some(mbuf) = self.pool.alloc()
+        {
+            end.ask_ns = now_ns + ASK_NS;
+            let next_hop = end.next_hop;
+            end.send_arp(mbuf, |us, buffer| us.ask(next_hop, buffer));
+        }
+    }
+
+    fn begin(&mut self, part: Part) -> Run {
+        Side::BOTH.into_iter().for_each(|side| self.learn(side));
+        let now_ns = self.clock.now_ns();
+        self.share.begin(&part.stage, now_ns);
+        if let Some(replay) = &mut self.replay {
+            replay.begin();
+        }
+        (self.exchange.handed, self.exchange.full) = (0, 0);
+        self.common.boards[self.number].show(&Shown::default(), now_ns, false);
+        self.common.ready.fetch_add(1, Ordering::AcqRel);
+        while self.common.phase() == Phase::Begin {
+            thread::yield_now();
+        }
+        let now_ns = self.clock.now_ns();
+        let time = if let Limit::Time(ns) = part.limit { Some(ns) } else { None };
+        Run {
+            pace: Pace::new(part.rate, now_ns, time),
+            limit: part.limit,
+            is_sending: true,
+            now_ns,
+            end_ns: now_ns,
+            show_ns: now_ns + SHOW_NS,
+            no_buffers: 0,
+        }
+    }
+
+    fn finish(&mut self, run: &mut Run) -> Outcome {
+        if run.is_sending {
+            run.stop();
+        }
+        for side in Side::BOTH {
+            let mut out = std::mem::take(&mut self.ends[side as usize].out);
+            out.drain().for_each(|mbuf| self.unsent(side, &mbuf));
+        }
+        let mut seen = self.share.finish();
+        if let Some(replay) = &self.replay {
+            replay.tell(&mut seen);
+        }
+        Outcome {
+            seen,
+            rhythm: run.pace.rhythm(),
+            elapsed_ns: run.pace.elapsed_ns(run.end_ns),
+            missed: run.pace.missed(run.end_ns),
+            handover_full: self.exchange.full,
+            no_buffers: run.no_buffers,
+        }
+    }
+}
+
+impl Run {
+    /// Whether there is nothing more to send.
+    #[inline]
+    fn is_over(&mut self, phase: Phase, lcore: &Lcore) -> bool {
+        let is_over = phase != Phase::Send
+            || match (self.limit, &lcore.replay) {
+                (Limit::Time(_), _) if self.pace.is_over(self.now_ns) => true,
+                (_, Some(replay)) => replay.is_done(),
+                (Limit::Time(_), None) => false,
+                (Limit::Packets(count), _) => self.pace.frames() >= count,
+                (Limit::Sessions(count), _) => lcore.share.tally().opened >= count,
+                (Limit::Done, _) => lcore.share.is_done(),
+            };
+        if is_over {
+            self.stop();
+        }
+        is_over
+    }
+
+    #[cold]
+    fn stop(&mut self) {
+        self.is_sending = false;
+        self.end_ns = self.now_ns;
+        self.show_ns = 0;
+    }
+
+    /// How many packets may still be sent, a burst at most.
+    #[inline]
+    fn most(&self) -> u32 {
+        match self.limit {
+            Limit::Packets(count) => (count - self.pace.frames()).min(BURST_FRAMES.into()) as u32,
+            _ => BURST_FRAMES,
+        }
+    }
+}
+
+impl End {
+    /// Sends an ARP frame in this buffer at once; if its port is full it is lost.
+    fn send_arp(&mut self, mut mbuf: Mbuf, write: impl FnOnce(&Station, &mut [u8]) -> usize) {
+        let mut frame = mbuf.frame();
+        if frame.set_len(arp::FRAME_LEN as u16) {
+            let len = write(&self.us, frame.bytes_mut());
+            let fits = frame.set_len(len as u16);
+            debug_assert!(fits, "it was written there");
+            let mut burst = Burst::new();
+            let _ = burst.push(mbuf);
+            self.tx.send(&mut burst);
+        }
+    }
+}

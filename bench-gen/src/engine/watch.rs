@@ -1,0 +1,213 @@
+//! How a stage goes on, as the thread sees it that carries it out: it starts the lcores, looks at
+//! what they show, decides when nothing more will arrive, and puts together what they tell.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use krono_io::EalConfig;
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use super::board::Shown;
+use super::common::Phase;
+use super::part::Part;
+use super::seen::{Watched, seen};
+use super::{Engine, Outcome, lcore, ports};
+use crate::bench::{Failed, Seen, Snapshot, Stage, Watch};
+use crate::load::{Rate, Timing};
+
+/// How often the lcores are looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// After a look is due, how long lcores may take to show what is so.
+const LATE: Duration = Duration::from_millis(30);
+
+/// How long stragglers are waited for that may never come (RFC 2544, 23: two seconds), and how
+/// long after the last that came.
+const DRAIN_MAX: Duration = Duration::from_secs(2);
+const DRAIN_QUIET: Duration = Duration::from_millis(500);
+
+/// How long lcores may take to finish.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A stage that is watched.
+struct Watching<'a> {
+    engine: &'a mut Engine,
+    started: Instant,
+    start_ns: u64,
+    before: Shown,
+    series: Vec<Snapshot>,
+    partial: bool,
+}
+
+pub(super) fn carry_out(
+    engine: &mut Engine,
+    stage: &Stage,
+    watch: &mut dyn Watch,
+) -> Result<Seen, Failed> {
+    let stage = as_captured(engine, stage);
+    let stats = engine.ports.each_ref().map(|port| port.stats());
+    begin(engine, &stage)?;
+    let (started, start_ns) = (Instant::now(), engine.clock.now_ns());
+    engine.common.set_phase(Phase::Send);
+    let (before, series) = (Shown::default(), Vec::new());
+    let mut watching = Watching { engine, started, start_ns, before, series, partial: false };
+    watching.until_all_is_sent(watch)?;
+    watching.engine.common.set_phase(Phase::Drain);
+    watching.drain()?;
+    let Watching { series, partial, .. } = watching;
+    let outcomes = finish(engine)?;
+    let after = engine.ports.each_ref().map(|port| port.stats());
+    let watched = Watched { series, port_trouble: ports::trouble(&stats, &after), partial };
+    Ok(seen(&stage, outcomes, watched))
+}
+
+/// A capture with times of its own is not paced.
+fn as_captured(engine: &Engine, stage: &Stage) -> Stage {
+    let mut stage = stage.clone();
+    if let (Some(Timing::Scaled(_)), Stage::Traffic { rate, .. }) = (engine.replays, &mut stage) {
+        *rate = Rate::Max;
+    }
+    stage
+}
+
+/// Gives all lcores their parts and waits until they are ready.
+fn begin(engine: &mut Engine, stage: &Stage) -> Result<(), Failed> {
+    engine.common.ready.store(0, Ordering::Relaxed);
+    engine.common.set_phase(Phase::Begin);
+    let of = engine.runners.len();
+    for (number, runner) in engine.runners.iter_mut().enumerate() {
+        let parts = runner.parts.as_ref().expect("there until the engine is dropped");
+        if parts.send(Part::new(stage, number, of)).is_err() {
+            return Err(runner.failure().unwrap_or(Failed("an lcore has ended".into())));
+        }
+    }
+    while engine.common.ready.load(Ordering::Acquire) < of {
+        fail_with(engine)?;
+        thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
+}
+
+/// Fails if an lcore has.
+fn fail_with(engine: &mut Engine) -> Result<(), Failed> {
+    let failed = engine.runners.iter_mut().find_map(|runner| runner.failure());
+    failed.map_or(Ok(()), |failed| {
+        engine.common.set_phase(Phase::Over);
+        Err(failed)
+    })
+}
+
+impl Watching<'_> {
+    fn until_all_is_sent(&mut self, watch: &mut dyn Watch) -> Result<(), Failed> {
+        let step = Duration::from_nanos(lcore::SHOW_NS);
+        let mut due = step;
+        loop {
+            let all_sent = self.engine.common.boards.iter().all(|board| board.has_sent_all());
+            if all_sent {
+                return Ok(());
+            }
+            if self.engine.stop.load(Ordering::Relaxed) {
+                self.partial = true;
+                return Ok(());
+            }
+            if self.is_shown(due) {
+                let shown = self.shown();
+                let elapsed = self.started.elapsed();
+                self.series.push(shown.since(&self.before).snapshot(elapsed));
+                self.before = shown;
+                due = (due + step).max(elapsed);
+                if !watch.look(&shown.snapshot(elapsed)) {
+                    self.partial = true;
+                    return Ok(());
+                }
+            }
+            fail_with(self.engine)?;
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Whether all lcores have shown what was so at this time, or should have by now.
+    fn is_shown(&self, due: Duration) -> bool {
+        let elapsed = self.started.elapsed();
+        let due_ns = self.start_ns + due.as_nanos() as u64;
+        elapsed >= due
+            && (elapsed >= due + LATE
+                || self.engine.common.boards.iter().all(|board| board.time_ns() >= due_ns))
+    }
+
+    fn shown(&self) -> Shown {
+        let mut sum = Shown::default();
+        self.engine.common.boards.iter().for_each(|board| sum.add(&board.read()));
+        sum
+    }
+
+    /// Waits for what is still on its way. Lcores show more often what they have counted now.
+    fn drain(&mut self) -> Result<(), Failed> {
+        let began = Instant::now();
+        let began_ns = self.engine.clock.now_ns();
+        let (mut arrived, mut heard) = (0, began);
+        while began.elapsed() < DRAIN_MAX && heard.elapsed() < DRAIN_QUIET {
+            thread::sleep(LOOK);
+            fail_with(self.engine)?;
+            let (received, missing) = self.shown().arrived();
+            if received != arrived {
+                (arrived, heard) = (received, Instant::now());
+            }
+            let is_recent = |ns| ns > began_ns;
+            if missing == 0
+                && self.engine.common.boards.iter().all(|board| is_recent(board.time_ns()))
+            {
+                break;
+            }
+        }
+        let elapsed = self.started.elapsed();
+        self.series.push(self.shown().since(&self.before).snapshot(elapsed));
+        Ok(())
+    }
+}
+
+/// Has the lcores finish, and collects what they tell.
+fn finish(engine: &mut Engine) -> Result<Vec<Outcome>, Failed> {
+    engine.common.set_phase(Phase::Over);
+    let deadline = Instant::now() + PATIENCE;
+    let mut outcomes = Vec::new();
+    for runner in &mut engine.runners {
+        match runner.outcomes.recv_deadline(deadline) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(_) => {
+                let silent = Failed(format!("lcore {} does not finish", runner.lcore));
+                return Err(runner.failure().unwrap_or(silent));
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+/// The first signal sets the flag, the second ends the process.
+pub(super) fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<(), Failed> {
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
+            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
+            .map_err(|error| Failed(format!("signals cannot be caught: {error}")))?;
+    }
+    Ok(())
+}
+
+/// Moves the calling thread, and those that it starts later, to a CPU that no lcore polls on, if
+/// the map of lcores says plainly which those are and there is one.
+pub(super) fn leave_lcores_alone(eal: &EalConfig, lcores: &[u16]) {
+    let Some(map) = &eal.lcores else { return };
+    let pairs = map.split(',').filter_map(|pair| pair.split_once('@'));
+    let taken: Vec<usize> = pairs
+        .filter(|(lcore, _)| lcores.iter().any(|one| lcore.parse() == Ok(*one)))
+        .filter_map(|(_, cpu)| cpu.parse().ok())
+        .collect();
+    let cpus = core_affinity::get_core_ids().unwrap_or_default();
+    if let Some(spare) = cpus.into_iter().rev().find(|cpu| !taken.contains(&cpu.id))
+        && taken.len() == lcores.len()
+    {
+        core_affinity::set_for_current(spare);
+    }
+}

@@ -11,6 +11,9 @@
 //! * [`capture`]: captures that are sent again;
 //! * [`spread`]: random draws: which flow is next, how long it is, how long a frame;
 //! * [`report`]: what is shown to people and machines.
+//! * [`procedure`]: what is measured, in which order;
+//! * [`report`]: what is shown to people and machines;
+//! * [`simulated`]: a device that is a formula.
 //!
 //! [`Bench`]: bench::Bench
 #![forbid(unsafe_code)]
@@ -21,3 +24,5 @@ pub mod load;
 pub mod profile;
 pub mod report;
 pub mod spread;
+pub mod procedure;
+pub mod simulated;

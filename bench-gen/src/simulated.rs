@@ -4,9 +4,10 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use krono_io::EalConfig;
 
 use crate::bench::{Bench, Counts, Failed, Pace, Seen, Snapshot, Stage, Watch, Way, Ways, Wrong};
-use crate::load::{End, Popularity, Profile, Rate, Sizes};
+use crate::load::{End, Load, Popularity, PortSetup, Profile, Rate, Sizes};
 
 /// What the device can do.
 #[derive(Clone, Debug)]
@@ -403,5 +404,45 @@ fn empty() -> Seen {
         examples: Vec::new(),
         port_trouble: Default::default(),
         partial: false,
+    }
+}
+
+/// A profile for it: ten thousand UDP flows of a thousand subscribers, 64-byte frames, each packet
+/// answered.
+pub fn profile() -> Profile {
+    let network = |text: &str| text.parse().expect("a network");
+    let port = |device: &str, address: &str, next_hop: &str| PortSetup {
+        device: device.to_owned(),
+        mtu: 1500,
+        mac: None,
+        address: network(address),
+        next_hop: next_hop.parse().expect("an address"),
+        next_hop_mac: None,
+        vlan: None,
+    };
+    Profile {
+        eal: EalConfig::default(),
+        inside: port("simulated", "10.0.0.254/24", "10.0.0.1"),
+        outside: port("simulated", "192.0.2.254/24", "192.0.2.1"),
+        lcores: vec![0],
+        yields: true,
+        load: Load {
+            protocols: [1, 0, 0],
+            subscribers: network("100.64.0.0/16"),
+            subscriber_count: 1000,
+            servers: network("203.0.113.0/24"),
+            sports: 1024..=65535,
+            dports: 1..=49151,
+            flows: 10_000,
+            popularity: Popularity::Uniform,
+            churn: None,
+            sizes: Sizes::Fixed(64),
+            answers_percent: 100,
+            replay: None,
+        },
+        rate: Rate::Packets(500_000.0),
+        end: End::After(Duration::from_secs(10)),
+        repeats: 3,
+        seed: 1,
     }
 }

@@ -41,11 +41,6 @@ impl Draft {
         }
     }
 
-    /// The repeats of a figure so far.
-    pub(super) fn repeats(&self, name: &str) -> &[f64] {
-        self.figures.iter().find(|figure| figure.0 == name).map_or(&[], |figure| &figure.2)
-    }
-
     /// Something that makes the procedure fail; said once.
     pub(super) fn complain(&mut self, complaint: impl Into<String>) {
         say_once(&mut self.complaints, complaint.into());

@@ -237,9 +237,9 @@ impl From<WaysArg> for Ways {
 /// A positive number with k, M or G for thousands, millions and milliards.
 fn number(text: &str) -> Result<f64, String> {
     let units = [('k', 1e3), ('M', 1e6), ('G', 1e9)];
-    let unit = units.into_iter().find(|unit| text.ends_with(unit.0));
-    let digits = unit.map_or(text, |unit| text.trim_end_matches(unit.0));
-    let value = digits.parse::<f64>().ok().map(|value| value * unit.map_or(1.0, |unit| unit.1));
+    let unit = units.into_iter().find_map(|unit| Some((text.strip_suffix(unit.0)?, unit.1)));
+    let (digits, unit) = unit.unwrap_or((text, 1.0));
+    let value = digits.parse::<f64>().ok().map(|value| value * unit);
     value
         .filter(|value| value.is_finite() && *value > 0.0)
         .ok_or_else(|| "expected a positive number such as 500, 10k or 1.5M".to_owned())

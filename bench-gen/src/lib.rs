@@ -10,9 +10,10 @@
 //! * [`profile`]: a file becomes a load, or a list of all its mistakes;
 //! * [`capture`]: captures that are sent again;
 //! * [`spread`]: random draws: which flow is next, how long it is, how long a frame;
-//! * [`report`]: what is shown to people and machines.
 //! * [`procedure`]: what is measured, in which order;
 //! * [`report`]: what is shown to people and machines;
+//! * [`live`]: what is seen while it runs;
+//! * [`cli`] and [`house`]: a command from its beginning to its exit status;
 //! * [`simulated`]: a device that is a formula.
 //!
 //! [`Bench`]: bench::Bench
@@ -20,9 +21,12 @@
 
 pub mod bench;
 pub mod capture;
+pub mod cli;
+pub mod house;
+pub mod live;
 pub mod load;
+pub mod procedure;
 pub mod profile;
 pub mod report;
-pub mod spread;
-pub mod procedure;
 pub mod simulated;
+pub mod spread;

@@ -6,6 +6,7 @@ mod course;
 mod draft;
 mod latency;
 mod loss;
+mod mistakes;
 mod nat;
 pub mod options;
 mod outage;
@@ -116,6 +117,11 @@ impl Procedure {
             Procedure::Outage(_) => "outage",
             Procedure::SelfCheck(_) => "self-check",
         }
+    }
+
+    /// What is asked for and cannot be measured with the profile.
+    pub fn mistakes(&self, profile: &Profile) -> Vec<String> {
+        mistakes::of(self, profile)
     }
 
     /// Measures. Whatever happens there is a report; it tells also why it ended early.

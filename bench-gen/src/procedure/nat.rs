@@ -292,13 +292,6 @@ fn closed(course: &mut Course, opened: u64, last: &mut Option<Seen>) -> Result<f
     if shares.iter().sum::<u32>() > shares[Protocol::Tcp as usize] {
         course.draft.note("Only TCP sessions are torn down by packets; others just fall silent.");
     }
-    if shares[Protocol::Tcp as usize] == 0 {
-        return Err(Halt::Failed(
-            "the profile has no TCP, whose FINs tear sessions down: add TCP, or give \
-             --clear-command"
-                .to_owned(),
-        ));
-    }
     let seen = course.stage(&Stage::Close { per_second: f64::INFINITY })?;
     let rate = seen.total.closed as f64 / seen.total.elapsed.as_secs_f64().max(1e-3);
     if seen.total.closed < opened && shares.iter().sum::<u32>() == shares[Protocol::Tcp as usize] {

@@ -266,11 +266,8 @@ fn frame(text: &str) -> Result<u16, String> {
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
-    let signed = text.parse::<jiff::SignedDuration>().ok();
-    let duration = signed.and_then(|signed| Duration::try_from(signed).ok());
-    duration
-        .filter(|duration| !duration.is_zero())
-        .ok_or_else(|| "expected a time such as 500ms, 10s or 1m30s".to_owned())
+    let duration = krono_config::values::duration(text)?;
+    if duration.is_zero() { Err("expected more than nothing".to_owned()) } else { Ok(duration) }
 }
 
 #[cfg(test)]

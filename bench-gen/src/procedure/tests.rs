@@ -170,9 +170,9 @@ fn throughput_by_sessions_and_tear_down() {
     about(figure(&report, "throughput, with 10,000 sessions"), 2.4e6, 0.04);
 
     let mut profile = profile();
+    profile.load.flows = 50_000;
     let procedure = Procedure::TearDown(options("--sessions 50k"));
-    let report = measure(&procedure, Device::default(), &profile);
-    assert!(report.complaints[0].contains("no TCP"), "{:?}", report.complaints);
+    assert!(procedure.mistakes(&profile)[0].contains("no TCP"));
     profile.load.protocols = [0, 1, 0];
     let report = measure(&procedure, Device::default(), &profile);
     about(figure(&report, "connection tear-down rate"), 250e3, 0.02);
@@ -281,4 +281,18 @@ fn flows_by_size_are_shown_for_heavy_tails() {
     let report = measure(&Procedure::Run, Device::default(), &profile);
     let plot = report.plots.iter().find(|plot| plot.title == "Flows by size").unwrap();
     assert!(plot.x.log && plot.y.log && plot.series[0].points.len() > 5);
+}
+
+#[test]
+fn what_cannot_be_measured_is_a_mistake_before_it_begins() {
+    let profile = profile();
+    let mistakes = |procedure: Procedure| procedure.mistakes(&profile).len();
+    assert_eq!(mistakes(Procedure::Throughput(options("--sizes 64,1518"))), 0);
+    assert_eq!(mistakes(Procedure::Throughput(options("--sizes 64,1519,9000"))), 2);
+    assert_eq!(mistakes(Procedure::Establishment(options("--sessions 20k"))), 1);
+    assert_eq!(mistakes(Procedure::Outage(options("--run true --at 9s --duration 9s"))), 1);
+    assert_eq!(
+        mistakes(Procedure::LoadedThroughput(options("--sessions 20k,30k --sizes 64,65"))),
+        3
+    );
 }

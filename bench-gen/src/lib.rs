@@ -13,7 +13,11 @@
 //! * [`share`]: an lcore's flows as a state machine over frames and time;
 //! * [`engine`]: ports, lcores and rates: a [`Bench`] over DPDK;
 //! * [`relay`]: a small device under test, with faults on purpose;
-//! * [`report`]: what is shown to people and machines.
+//! * [`procedure`]: what is measured, in which order;
+//! * [`report`]: what is shown to people and machines;
+//! * [`live`]: what is seen while it runs;
+//! * [`cli`] and [`house`]: a command from its beginning to its exit status;
+//! * [`simulated`]: a device that is a formula.
 //!
 //! [`Bench`]: bench::Bench
 #![forbid(unsafe_code)]
@@ -21,9 +25,14 @@
 pub mod bench;
 pub mod capture;
 pub mod engine;
+pub mod cli;
+pub mod house;
+pub mod live;
 pub mod load;
+pub mod procedure;
 pub mod profile;
 pub mod relay;
 pub mod report;
 pub mod share;
+pub mod simulated;
 pub mod spread;

@@ -21,6 +21,9 @@ pub struct Report {
     pub passed: bool,
     /// What was wrong, or fell short; in words.
     pub complaints: Vec<String>,
+    /// What a reader must know to read the figures, in words.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// The main results.
     pub figures: Vec<Figure>,
     /// Tables.
@@ -68,6 +71,18 @@ pub struct Plot {
     pub y: Axis,
     /// What is drawn.
     pub series: Vec<Series>,
+    /// Moments that are marked on the axis at the bottom.
+    #[serde(default)]
+    pub marks: Vec<Mark>,
+}
+
+/// A value of the axis at the bottom where something happened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Mark {
+    /// Where.
+    pub x: f64,
+    /// What.
+    pub label: String,
 }
 
 /// An axis.
@@ -86,6 +101,9 @@ pub struct Series {
     pub name: String,
     /// How it is drawn.
     pub shape: Shape,
+    /// What its colour says.
+    #[serde(default)]
+    pub tone: Tone,
     /// (x, y).
     pub points: Vec<(f64, f64)>,
 }
@@ -102,4 +120,104 @@ pub enum Shape {
     Dots,
     /// As bars.
     Bars,
+}
+
+/// What a colour says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tone {
+    /// Nothing but which series it is.
+    #[default]
+    Plain,
+    /// That this passed.
+    Good,
+    /// That this did not.
+    Bad,
+}
+
+/// How a measurement came out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Everything was right and all criteria were met.
+    Passed,
+    /// Something was not.
+    Failed,
+    /// Nothing was wrong, but it ended before it was done.
+    Partial,
+}
+
+impl Verdict {
+    /// The word for it.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::Partial => "partial",
+        }
+    }
+}
+
+impl Report {
+    /// How it came out. What was found wrong counts also if the rest was not measured.
+    pub fn verdict(&self) -> Verdict {
+        match (self.partial, self.passed) {
+            (false, true) => Verdict::Passed,
+            (true, _) if self.complaints.is_empty() => Verdict::Partial,
+            _ => Verdict::Failed,
+        }
+    }
+}
+
+impl Figure {
+    /// The median, least and most of `repeats`; `None` if there are none.
+    pub fn of(name: &str, unit: &str, repeats: Vec<f64>) -> Option<Figure> {
+        let mut sorted = repeats.clone();
+        sorted.sort_by(f64::total_cmp);
+        let (min, max) = (*sorted.first()?, *sorted.last()?);
+        let middle = sorted.len() / 2;
+        let median = match sorted.len() % 2 {
+            1 => sorted[middle],
+            _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
+        };
+        Some(Figure { name: name.into(), unit: unit.into(), median, min, max, repeats })
+    }
+}
+
+impl Axis {
+    /// An axis with equal steps.
+    pub fn linear(label: &str) -> Axis {
+        Axis { label: label.to_owned(), log: false }
+    }
+
+    /// An axis with equal ratios.
+    pub fn log(label: &str) -> Axis {
+        Axis { label: label.to_owned(), log: true }
+    }
+}
+
+impl Series {
+    /// A series whose colour says only which it is.
+    pub fn new(name: &str, shape: Shape, points: Vec<(f64, f64)>) -> Series {
+        Series { name: name.to_owned(), shape, tone: Tone::Plain, points }
+    }
+
+    /// The same in another tone.
+    pub fn toned(self, tone: Tone) -> Series {
+        Series { tone, ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_the_median_between_least_and_most() {
+        let figure = Figure::of("throughput", "packets/s", vec![3.0, 1.0, 2.0]).unwrap();
+        assert_eq!((figure.median, figure.min, figure.max), (2.0, 1.0, 3.0));
+        assert_eq!(figure.repeats, [3.0, 1.0, 2.0], "in the order in which they were measured");
+        let even = Figure::of("x", "", vec![4.0, 1.0, 2.0, 3.0]).unwrap();
+        assert_eq!(even.median, 2.5);
+        assert!(Figure::of("x", "", Vec::new()).is_none());
+    }
 }

@@ -1,0 +1,102 @@
+//! The profile as it is, as often as it says.
+
+use super::course::{Course, Halt};
+use super::draft::counts_table;
+use super::trial::REACHED;
+use super::{latency, plots};
+use crate::bench::{Seen, Stage, Way, Ways};
+use crate::load::Rate;
+use crate::report::{full, percent};
+
+pub(super) fn run(course: &mut Course) -> Result<(), Halt> {
+    let mut last = None;
+    let end = course.repeat("", |course| {
+        let (rate, end) = (course.profile.rate, course.profile.end);
+        let stage = Stage::Traffic { rate, end, sizes: None, ways: Ways::Both };
+        match course.stage(&stage) {
+            Ok(seen) => {
+                tell(course, &seen);
+                last = Some(seen);
+                Ok(())
+            }
+            Err(halt) => {
+                // What was seen until then is all there is of this repeat.
+                if let Halt::Ended(Some(seen)) | Halt::Wrong(seen) = &halt {
+                    tell(course, seen);
+                    last = Some((**seen).clone());
+                }
+                Err(halt)
+            }
+        }
+    });
+    if let Some(seen) = last {
+        show(course, &seen);
+    }
+    end
+}
+
+fn tell(course: &mut Course, seen: &Seen) {
+    let seconds = seconds(seen);
+    let [up, down] = seen.total.counts;
+    let rate = |count: u64| count as f64 / seconds;
+    let draft = &mut course.draft;
+    draft.figure("sent by subscribers", "packets/s", seen.pace.reached_pps);
+    draft.figure("arrived up", "packets/s", rate(up.received));
+    draft.figure("arrived down", "packets/s", rate(down.received));
+    draft.figure("loss", "%", seen.loss() * 100.0);
+    if seen.total.opened > 0 {
+        draft.figure("sessions opened", "sessions/s", rate(seen.total.opened));
+    }
+    draft.figure("burstiness", "× the mean", seen.pace.burstiness);
+    latency::figures(course, "", seen);
+    let draft = &mut course.draft;
+    if seen.total.not_opened > 0 {
+        draft.complain(format!("{} sessions did not open", full(seen.total.not_opened as f64)));
+    }
+    for (name, counts) in [("up", up), ("down", down)] {
+        if counts.sent > 0 && counts.received == 0 {
+            draft.complain(format!("nothing arrived {name}"));
+        }
+    }
+    pace(course, seen);
+}
+
+/// A rate that was not reached is said, never sent more slowly in silence.
+fn pace(course: &mut Course, seen: &Seen) {
+    let reached = seen.pace.reached_pps;
+    let unsent: u64 = seen.total.counts.iter().map(|counts| counts.unsent).sum();
+    let Some(wanted) = seen.pace.wanted_pps else { return };
+    if reached < wanted * REACHED && !matches!(course.profile.rate, Rate::Max) {
+        course.draft.complain(format!(
+            "the rate was not reached: {} packets/s of {} ({}); the ports refused {} packets",
+            full(reached),
+            full(wanted),
+            percent(reached / wanted),
+            full(unsent as f64),
+        ));
+    }
+}
+
+/// For how long packets were sent.
+pub(super) fn seconds(seen: &Seen) -> f64 {
+    let up = &seen.total.counts[Way::Up as usize];
+    if seen.pace.reached_pps > 0.0 && up.sent > 0 {
+        return up.sent as f64 / seen.pace.reached_pps;
+    }
+    seen.total.elapsed.as_secs_f64().max(1e-3)
+}
+
+fn show(course: &mut Course, seen: &Seen) {
+    latency::note_packets(course, seen);
+    let draft = &mut course.draft;
+    draft.plots.push(plots::timeline("Packets over time", seen, Vec::new()));
+    draft.plots.extend(plots::missing(seen, Vec::new()));
+    draft.plots.extend(plots::latency("", &[("", seen)]));
+    draft.plots.extend(plots::flow_sizes(seen));
+    draft.plots.extend(plots::connections("Sessions opened", seen));
+    draft.tables.push(counts_table("Packets of the last repeat", seen));
+    let rows = latency::rows("", None, seen);
+    if !rows.is_empty() {
+        draft.tables.push(latency::table(rows));
+    }
+}

@@ -241,6 +241,11 @@ fn flows_need_endpoints() {
     );
     // Each protocol has ports of its own.
     valid("subscribers: { count: 2 }\nflows: 200000\nprotocols: { udp: 1, tcp: 1 }\n");
+    check(
+        "subscribers: { count: 2 }\nflows: 200000\nprotocols: { udp: 3, tcp: 1 }\n",
+        &["4: flows: 200000 flows do not fit in 2 subscribers with 64512 ports each; expected at \
+           most 172032"],
+    );
 }
 
 #[test]

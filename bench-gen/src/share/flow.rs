@@ -79,8 +79,10 @@ impl Marks {
     pub(super) const SILENT: Marks = Marks(4);
     /// Silent for a second or more while packets were sent.
     pub(super) const LONG: Marks = Marks(8);
+    /// It took the place of one that ended.
+    pub(super) const HEIR: Marks = Marks(16);
     /// How often its first packet, or its FIN, was repeated: in the bits from here on.
-    const TRY: u8 = 16;
+    const TRY: u8 = 32;
 
     #[inline]
     pub(super) fn has(self, marks: Marks) -> bool {
@@ -97,7 +99,7 @@ impl Marks {
         self.0 &= !marks.0;
     }
 
-    /// Another repetition (at most 15 are told apart).
+    /// Another repetition (at most 7 are told apart).
     pub(super) fn tried(&mut self) -> u8 {
         self.0 = self.0.saturating_add(Self::TRY);
         self.0 / Self::TRY

@@ -51,7 +51,8 @@ use krono_core::packet::{Protocol, Side};
 use krono_io::{Arena, Hugepages};
 
 use crate::bench::Way;
-use crate::load::Load;
+use crate::load::{Load, Popularity};
+use crate::spread::Lengths as FlowLengths;
 use counts::Examples;
 use flow::Flow;
 use frame::Frames;
@@ -105,6 +106,7 @@ pub struct Share {
     random: u64,
     plan: Plan,
     picks: Picks,
+    flow_lengths: FlowLengths,
     /// The first so many flows are in use.
     used: u32,
     clock: Clock,
@@ -167,7 +169,8 @@ impl Share {
             targets: [Network::new(&setup.load.subscribers), Network::new(&setup.load.servers)],
             lengths: Lengths::new(&setup.load.sizes),
             plan: Plan::idle(),
-            picks: Picks::default(),
+            picks: Picks::new(Popularity::Uniform, 1, 0),
+            flow_lengths: FlowLengths::new(setup.seed ^ u64::from(setup.number)),
             used: 0,
             clock: Clock::default(),
             seen: ShareSeen::new(),
@@ -235,8 +238,9 @@ impl Share {
     }
 
     /// How long the packets of a flow of TCP are: all alike, so that sequence numbers follow.
-    fn tcp_payload(&self, flow: u32) -> u32 {
-        let len = self.lengths.draw(Protocol::Tcp, self.tcp_draw(flow));
+    fn tcp_payload(&mut self, flow: u32) -> u32 {
+        let (drawn, packets) = (self.tcp_draw(flow), self.flows[flow as usize].length());
+        let len = self.lengths.draw(Protocol::Tcp, drawn, packets);
         frame::payload_len(Protocol::Tcp, len) as u32
     }
 

@@ -10,6 +10,7 @@ use super::stamp::Stamp;
 use super::tcp::{self, Name};
 use super::{Share, mix};
 use crate::bench::{Way, Ways};
+use crate::load::Popularity;
 
 /// From when on a flow counts as silent, milliseconds.
 const SILENT_MS: u32 = 100;
@@ -93,8 +94,28 @@ impl Share {
         self.start(number, buffer)
     }
 
+    /// How many packets a flow will have, if that is what makes it popular: one that is there at
+    /// the beginning is met somewhere in its life.
+    #[cold]
+    fn draw_length(&mut self, number: u32) {
+        let tcp = self.identities.protocol(number) == Protocol::Tcp;
+        let flow = &mut self.flows[number as usize];
+        if flow.marks.has(Marks::HEIR) {
+            let packets = self.flow_lengths.of_new();
+            flow.set_length(packets, packets);
+        } else {
+            let (packets, left) = self.flow_lengths.of_met();
+            // The numbers of TCP begin where its handshake says.
+            flow.set_length(if tcp { left } else { packets }, left);
+        }
+    }
+
     /// The first packet of a flow, once more if it was sent before.
     fn start(&mut self, number: u32, buffer: &mut [u8]) -> Sent {
+        if self.load.popularity == Popularity::Agh2015 && self.flows[number as usize].length() == 0
+        {
+            self.draw_length(number);
+        }
         let flow = &mut self.flows[number as usize];
         flow.set_state(State::Opening);
         flow.waiting_ms = 0;
@@ -230,7 +251,8 @@ impl Share {
         let len = match ends.protocol {
             Protocol::Tcp => self.tcp_payload(number) as usize,
             protocol => {
-                let len = self.lengths.draw(protocol, mix(&mut self.random));
+                let packets = self.flows[number as usize].length();
+                let len = self.lengths.draw(protocol, mix(&mut self.random), packets);
                 frame::payload_len(protocol, len)
             }
         };

@@ -7,6 +7,8 @@ use super::flow::{Flow, Marks, State};
 use super::sizes::Lengths;
 use super::{Share, ShareSeen, frame, owners};
 use crate::bench::{Stage, Way, Ways};
+use crate::load::Popularity;
+use crate::spread::Picker;
 
 /// How often a first packet, or a FIN, is sent in all before it is given up.
 pub(super) const TRIES: usize = 3;
@@ -145,40 +147,29 @@ impl Owed {
 }
 
 /// Which flows are next: drawn some packets ahead, so that memory has time.
-#[derive(Default)]
 pub(super) struct Picks {
+    picker: Picker,
     ahead: [u32; Picks::AHEAD],
     at: usize,
-    next: u32,
-    flows: u32,
 }
 
 impl Picks {
     const AHEAD: usize = 8;
 
-    /// Over the first `used` flows.
-    pub(super) fn new(used: u32) -> Picks {
-        let mut picks = Picks { flows: used, ..Picks::default() };
-        for index in 0..Self::AHEAD {
-            picks.ahead[index] = picks.draw();
-        }
-        picks
+    /// Of the first `used` flows.
+    pub(super) fn new(popularity: Popularity, used: u32, seed: u64) -> Picks {
+        let mut picker = Picker::new(popularity, used.max(1), seed);
+        let ahead = std::array::from_fn(|_| picker.next());
+        Picks { picker, ahead, at: 0 }
     }
 
     #[inline]
     pub(super) fn pick(&mut self, flows: &[Flow]) -> u32 {
-        let drawn = self.draw();
+        let drawn = self.picker.next();
         prefetch(flows, drawn as usize);
         let at = self.at;
         self.at = (at + 1) % Self::AHEAD;
         std::mem::replace(&mut self.ahead[at], drawn)
-    }
-
-    #[inline]
-    fn draw(&mut self) -> u32 {
-        let flow = self.next;
-        self.next = if flow + 1 < self.flows { flow + 1 } else { 0 };
-        flow
     }
 }
 
@@ -216,7 +207,7 @@ impl Share {
         if self.seen.tally.open == 0 {
             self.used = self.flows.len() as u32;
         }
-        self.picks = Picks::new(self.used);
+        self.picks = Picks::new(self.load.popularity, self.used, self.random);
         let answers_percent = if ways == Ways::Both { self.load.answers_percent } else { 0 };
         let churn_ns = self
             .load
@@ -299,6 +290,9 @@ impl Share {
             State::Closed | State::Closing | State::Failed => {}
         }
         flow.renew();
+        if matches!(self.plan.work, Work::Traffic) {
+            flow.marks.set(Marks::HEIR);
+        }
     }
 
     /// Forgets all flows, with nothing counted.
@@ -321,23 +315,23 @@ impl Share {
         if lengths == self.lengths {
             return;
         }
+        let mut before = std::mem::replace(&mut self.lengths, lengths);
         for number in 0..self.used {
             if self.identities.protocol(number) == Protocol::Tcp {
-                self.resize_tcp(number, &lengths);
+                self.resize_tcp(number, &mut before);
             }
         }
-        self.lengths = lengths;
     }
 
     /// A connection goes on with segments of another length: from the next number on that is a
     /// multiple of it, as if a piece before had been lost.
-    fn resize_tcp(&mut self, number: u32, lengths: &Lengths) {
-        let before = self.tcp_payload(number);
-        let drawn = self.tcp_draw(number);
-        let after = frame::payload_len(Protocol::Tcp, lengths.draw(Protocol::Tcp, drawn)) as u32;
+    fn resize_tcp(&mut self, number: u32, before: &mut Lengths) {
+        let packets = self.flows[number as usize].length();
+        let len = before.draw(Protocol::Tcp, self.tcp_draw(number), packets);
+        let (before, after) = (frame::payload_len(Protocol::Tcp, len), self.tcp_payload(number));
         let flow = &mut self.flows[number as usize];
         for way in [Way::Up, Way::Down] {
-            let bytes = flow.sent[way as usize].wrapping_mul(before);
+            let bytes = flow.sent[way as usize].wrapping_mul(before as u32);
             flow.renumber(way, bytes.div_ceil(after));
         }
     }

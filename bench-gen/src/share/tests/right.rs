@@ -37,3 +37,72 @@ fn traffic_opens_what_is_not_open() {
         }
     }
 }
+
+#[test]
+fn popular_flows_have_more_packets() {
+    let mut load = load([3, 2, 1], 100);
+    load.popularity = Popularity::Zipf(1.2);
+    let mut world = World::new(load);
+    let seen = world.run_traffic(Ways::Both, 10_000);
+    assert_right(&seen);
+    // Of 100 flows the first has 28 % of the packets, answers counted.
+    let most = seen.flow_packets.histogram().max();
+    assert!((5_000..6_200).contains(&most), "{most}");
+}
+
+#[test]
+fn flows_of_measured_lengths_end_and_others_follow() {
+    let mut load = load([3, 2, 1], 100);
+    (load.popularity, load.sizes) = (Popularity::Agh2015, Sizes::Agh2015);
+    let mut world = World::new(load);
+    let seen = world.run_traffic(Ways::Both, 20_000);
+    assert_right(&seen);
+    assert!(seen.tally.opened > 150, "{:?}", seen.tally);
+    assert!(seen.tally.closed > 50, "{:?}", seen.tally);
+    // Sizes are those of long flows.
+    let counts = seen.tally.counts[0];
+    assert!(counts.sent_bytes / counts.sent > 200, "{counts:?}");
+}
+
+#[test]
+fn a_mix_of_sizes_is_sent_as_it_weighs() {
+    let mut load = load([1, 1, 1], 100);
+    load.sizes = Sizes::Mix(vec![(64, 7), (594, 4), (1518, 1)]);
+    let mut world = World::new(load);
+    assert_right(&world.run(&open(100)));
+    let seen = world.run_traffic(Ways::Both, 20_000);
+    assert_right(&seen);
+    // 362 bytes on average, and a little more where TCP's shortest is longer.
+    let mean = seen.tally.counts[0].sent_bytes / 20_000;
+    assert!((330..=410).contains(&mean), "{mean}");
+}
+
+#[test]
+fn nothing_allocates_between_begin_and_finish() {
+    let mut load = load([3, 2, 1], 64);
+    load.churn = Some(Churn { arrivals_per_s: 10_000.0, lifetime: Duration::from_millis(6) });
+    let mut share = Share::new(&setup(load)).unwrap();
+    let [inside, outside] = setup(super::load([1, 0, 0], 1)).links;
+    share.set_link(Side::Inside, &LinkHeader { destination: outside.source, ..inside });
+    share.set_link(Side::Outside, &LinkHeader { destination: inside.source, ..outside });
+    for stage in [open(64), traffic(Ways::Both), probe(), close()] {
+        share.begin(&stage, 1);
+        let allocated = allocation_counter::measure(|| {
+            let mut buffer = [0; 2_000];
+            for step in 0..1_000 {
+                let now = step * 10_000;
+                let Some((mut side, mut len)) = share.next(now, &mut buffer) else { continue };
+                side = side.opposite();
+                while let Taken::Answer(more) = share.take(side, &mut buffer[..len], now + 100) {
+                    (side, len) = (side.opposite(), more);
+                }
+                // A broken one as well.
+                buffer[len - 1] ^= 1;
+                share.take(side, &mut buffer[..len], now + 200);
+            }
+            share.look();
+        });
+        assert_eq!(allocated.count_total, 0, "{stage:?}");
+        assert!(share.finish().tally.wrong[Wrong::Checksum as usize] > 0);
+    }
+}

@@ -142,7 +142,7 @@ reserve_hugepages $megabytes
 
 say "Measuring"
 # In the background, so that a signal is heeded at once.
-python3 scripts/bench/peers.py --library "$work/libreplay.so" --binaries target/release \
+python3 scripts/bench/peers.py --preload "$work/libreplay.so" --binaries target/release \
     --out "$out" --rounds "$rounds" --only "$only" $quick &
 peers=$!
 status=0

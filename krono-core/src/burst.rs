@@ -3,29 +3,13 @@
 
 use std::hint::cold_path;
 
-use crate::drop::DropReason;
 use crate::frame::{Frame, Frames, Set};
 use crate::packet::Side;
 use crate::parse::parse_into;
 use crate::program::{Events, Program, Verdict};
-use crate::router::{Admitted, Refusal};
-use crate::shard::{Action, Outcomes, Packet, Scratch, Shard, Step};
+use crate::router::{Admitted, Way};
+use crate::shard::{Action, Found, Outcomes, Packet, Scratch, Shard, Step};
 use crate::time::Ticks;
-
-/// What the first look at a frame found.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Found {
-    /// Not a packet that can be worked on.
-    Broken(DropReason),
-    /// The router refuses it.
-    Refused(Refusal),
-    /// ARP for or from this shard.
-    Arp,
-    /// For the shard itself.
-    Local,
-    /// For the program.
-    Transit,
-}
 
 impl<P: Program> Shard<P> {
     /// Works on a burst that arrived at `side` and says what is to become of each frame; what the
@@ -60,7 +44,7 @@ impl<P: Program> Shard<P> {
     ) {
         let mut transit = Set::default();
         scratch.exceptions.clear();
-        for (index, packet) in scratch.packets.iter_mut().enumerate().take(frames.len()) {
+        for (index, packet) in scratch.packets[..frames.len()].iter_mut().enumerate() {
             match self.look(side, &frames.frame(index), packet) {
                 Found::Transit => transit.insert(index),
                 other => {
@@ -105,19 +89,25 @@ impl<P: Program> Shard<P> {
         scratch: &Scratch<P>,
         outcomes: &mut Outcomes,
     ) {
-        let mut exceptions = scratch.exceptions.iter();
-        for (index, packet) in scratch.packets.iter().enumerate().take(frames.len()) {
-            let frame = &mut frames.frame(index);
+        let (mut exceptions, mut way) = (scratch.exceptions.iter(), Way::NONE);
+        let all = scratch.packets.iter().zip(&scratch.steps).enumerate();
+        for (index, (packet, Step { record, probe })) in all.take(frames.len()) {
             if !scratch.transit.contains(index) {
+                way = Way::NONE;
                 let what = *exceptions.next().expect("what is not in transit is an exception");
+                let frame = &mut frames.frame(index);
                 outcomes.push(self.finish_exception(what, side, frame, packet, now));
                 continue;
             }
-            let Step { record, probe } = &scratch.steps[index];
             let action = match self.program.step(record, probe, events) {
                 Verdict::Forward { to, source, destination } => {
-                    let slots = (source, destination);
-                    match self.forward((side, to), slots, frame, packet, now) {
+                    let (slots, bytes) = ((source, destination), frames.frame(index).into_bytes());
+                    if self.pass(to, slots, bytes, packet, &way) {
+                        outcomes.send(index, to);
+                        continue;
+                    }
+                    let frame = &mut frames.frame(index);
+                    match self.forward((side, to), slots, frame, packet, &mut way, now) {
                         Ok(()) => {
                             outcomes.send(index, to);
                             continue;
@@ -126,7 +116,7 @@ impl<P: Program> Shard<P> {
                     }
                 }
                 Verdict::Drop(reason) => Action::Drop(reason),
-                verdict => self.withhold(verdict, side, frame, packet, now),
+                verdict => self.withhold(verdict, side, &mut frames.frame(index), packet, now),
             };
             outcomes.push(action.into());
         }

@@ -54,6 +54,15 @@ impl Sum {
         u16::from_be(sum + carry as u16)
     }
 
+    /// Whether this is the sum of data with a correct checksum in it (RFC 1071, 1).
+    #[inline]
+    pub const fn is_valid(self) -> bool {
+        // Folded, a multiple of 0xffff is 0xffff, and 0 is 0. Multiplied by the inverse of 0xffff
+        // (modulo 2^64), multiples become their quotients, which are smaller than other products.
+        const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+        self.0.wrapping_mul(INVERSE).wrapping_sub(1) < u64::MAX / VALID as u64
+    }
+
     /// The checksum: the folded sum's complement.
     #[inline]
     pub const fn checksum(self) -> u16 {
@@ -130,6 +139,7 @@ mod tests {
             (0xffff_ffff_ffff_0001, 1),
         ] {
             assert_eq!(Sum(sum).fold(), u16::from_be(folded), "{sum:#x}");
+            assert_eq!(Sum(sum).is_valid(), folded == VALID, "{sum:#x}");
         }
     }
 

@@ -17,11 +17,20 @@ pub struct Frame<'a> {
     pub wire_len: &'a mut u32,
 }
 
+impl<'a> Frame<'a> {
+    /// The bytes of the first segment, to be rewritten when nothing else of the frame is wanted.
+    #[inline]
+    pub fn into_bytes(self) -> &'a mut [u8] {
+        &mut self.room[usize::from(*self.start)..][..usize::from(*self.len)]
+    }
+}
+
 impl Frame<'_> {
     /// The bytes of the first segment.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
-        &self.room[usize::from(*self.start)..][..usize::from(*self.len)]
+        let start = usize::from(*self.start);
+        &self.room[start..start + usize::from(*self.len)]
     }
 
     /// The bytes of the first segment, to be rewritten.

@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::ops::{Deref, DerefMut};
 
+use crate::parse::bytes_at;
+
 /// An address and a port; for ICMP queries the port is the query's identifier.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Endpoint {
@@ -263,6 +265,12 @@ pub struct Layout {
 impl Layout {
     /// No VLAN tag. (0 is a tag that carries only a priority.)
     pub const UNTAGGED: u16 = u16::MAX;
+
+    /// Whether the transport header lies where it does without a tag and without IP options.
+    #[inline]
+    pub(crate) const fn is_plain(&self) -> bool {
+        (self.l3 == 14) & (self.l4 == 34)
+    }
 }
 
 /// A side of a shard.
@@ -312,13 +320,19 @@ impl Mac {
     pub const BROADCAST: Mac = Mac([0xff; 6]);
 
     /// Whether two addresses are the same. (What `==` of arrays of 6 bytes becomes is longer.)
-    #[inline]
-    pub(crate) fn is(self, other: Mac) -> bool {
-        let halves = |Mac([a, b, c, d, e, f]): Mac| {
-            (u32::from_ne_bytes([a, b, c, d]), u16::from_ne_bytes([e, f]))
-        };
-        let ((a, b), (c, d)) = (halves(self), halves(other));
-        a == c && b == d
+    #[inline(always)]
+    pub(crate) fn is(&self, other: &Mac) -> bool {
+        self.high() == other.high() && self.low() == other.low()
+    }
+
+    #[inline(always)]
+    fn high(&self) -> u32 {
+        u32::from_ne_bytes(bytes_at(&self.0, 0))
+    }
+
+    #[inline(always)]
+    fn low(&self) -> u16 {
+        u16::from_ne_bytes(bytes_at(&self.0, 4))
     }
 
     /// Whether this is a group address (multicast or broadcast).

@@ -7,7 +7,7 @@
 use std::hint::cold_path;
 use std::net::Ipv4Addr;
 
-use crate::checksum::{self, Sum};
+use crate::checksum::Sum;
 use crate::drop::DropReason;
 use crate::packet::{
     Endpoint, FlowMeta, Kind, Layout, Mac, PacketMeta, Protocol, TcpFlags, TcpMeta,
@@ -51,39 +51,35 @@ pub fn parse(bytes: &[u8], wire_len: u32) -> Result<(PacketMeta, Layout), DropRe
 ///
 /// Values that are moved right after they were put together from small parts cost the store
 /// buffer's latency each time, which was a third of a packet's cycles.
-#[inline]
+#[inline(always)]
 pub fn parse_into(
     bytes: &[u8],
     wire_len: u32,
     meta: &mut PacketMeta,
     layout: &mut Layout,
 ) -> Result<(), DropReason> {
-    let (header, packet) = Layer::new(bytes, wire_len).split::<14>(DropReason::FrameTooShort)?;
-    if header[6] & 1 != 0 {
-        return refuse(DropReason::MacSourceBad);
-    }
-    let parsed = Parsed { meta, layout };
-    let link = Link { to: Mac(bytes_at(header, 0)), vlan: Layout::UNTAGGED, len: 14 };
-    match u16_at(header, 12) {
-        // Called here and below, so that offsets are constants in what most packets meet.
-        ETHERTYPE_IPV4 => parse_ipv4(packet, link, parsed),
-        ether_type => parse_unusual(ether_type, packet.bytes, packet.len, link, parsed),
-    }
+    let mut parsed = Parsed { meta, layout };
+    let Some((ip, payload)) = Ip::recognise(bytes) else {
+        cold_path();
+        return parse_any(bytes, wire_len, parsed);
+    };
+    ip.put(&mut parsed);
+    check_sum(Sum::default().add_bytes(ip.header), DropReason::IpChecksumBad)?;
+    parse_payload(ip.protocol, payload, parsed)
 }
 
-/// Anything but IPv4 without a VLAN tag.
+/// Any frame. All checks are here and in what it calls.
 #[inline(never)]
-fn parse_unusual(
-    ether_type: u16,
-    bytes: &[u8],
-    len: usize,
-    mut link: Link,
-    parsed: Parsed<'_>,
-) -> Result<(), DropReason> {
-    let (mut ether_type, mut packet) = (ether_type, Layer { bytes, len });
+fn parse_any(bytes: &[u8], wire_len: u32, parsed: Parsed<'_>) -> Result<(), DropReason> {
+    let (header, mut packet) = Layer::new(bytes, wire_len).split(DropReason::FrameTooShort)?;
+    if is_group_source(header) {
+        return refuse(DropReason::MacSourceBad);
+    }
+    let mut link = Link { header, vlan: Layout::UNTAGGED, len: LINK_LEN };
+    let mut ether_type = ether_type(header);
     if ether_type == ETHERTYPE_VLAN {
         let (tag, behind) = packet.split::<4>(DropReason::FrameTooShort)?;
-        link = Link { vlan: u16_at(tag, 0) & 0x0fff, len: 18, ..link };
+        link = Link { vlan: u16_at(tag, 0) & 0x0fff, len: LINK_LEN + 4, ..link };
         (ether_type, packet) = (u16_at(tag, 2), behind);
     }
     match ether_type {
@@ -120,17 +116,38 @@ pub fn vlan_of(bytes: &[u8]) -> u16 {
     }
 }
 
+/// The length of an Ethernet header without a tag, bytes.
+const LINK_LEN: u16 = 14;
+
 /// What is known from the link header.
 #[derive(Clone, Copy)]
-struct Link {
-    to: Mac,
+struct Link<'a> {
+    header: &'a [u8; LINK_LEN as usize],
     vlan: u16,
+    /// Where the next header lies, bytes from the frame's start.
     len: u16,
+}
+
+impl Link<'_> {
+    #[inline(always)]
+    fn to(self) -> Mac {
+        Mac(bytes_at(self.header, 0))
+    }
+}
+
+#[inline(always)]
+fn is_group_source(header: &[u8; LINK_LEN as usize]) -> bool {
+    header[6] & 1 != 0
+}
+
+#[inline(always)]
+fn ether_type(header: &[u8; LINK_LEN as usize]) -> u16 {
+    u16_at(header, 12)
 }
 
 /// RFC 826, and RFC 1812, 3.3.2: a group address is no sender's.
 #[cold]
-fn parse_arp(packet: Layer<'_>, link: Link, parsed: Parsed<'_>) -> Result<(), DropReason> {
+fn parse_arp(packet: Layer<'_>, link: Link<'_>, parsed: Parsed<'_>) -> Result<(), DropReason> {
     let arp: &[u8; 28] = packet.header(DropReason::FrameTooShort)?;
     let kind = match (bytes_at(arp, 0), u16_at(arp, 6)) {
         (ARP_ETHERNET_IPV4, ARP_REQUEST) => Kind::ArpRequest,
@@ -145,7 +162,7 @@ fn parse_arp(packet: Layer<'_>, link: Link, parsed: Parsed<'_>) -> Result<(), Dr
         flow: FlowMeta { kind, ..FlowMeta::default() },
         from: addr_at(arp, 14),
         to: addr_at(arp, 24),
-        link_to: link.to,
+        link_to: link.to(),
         ..PacketMeta::default()
     };
     let end = link.len + arp.len() as u16;
@@ -153,125 +170,104 @@ fn parse_arp(packet: Layer<'_>, link: Link, parsed: Parsed<'_>) -> Result<(), Dr
     Ok(())
 }
 
+/// RFC 1812, 5.2.2, except that the version and the length go first, as the checksum needs them.
 #[inline(always)]
-fn parse_ipv4(packet: Layer<'_>, link: Link, parsed: Parsed<'_>) -> Result<(), DropReason> {
-    let (header, payload) = packet.split(DropReason::FrameTooShort)?;
-    if header[0] != IP_VERSION_AND_LEN_PLAIN {
-        return parse_ipv4_with_options(packet.bytes, packet.len, header, link, parsed);
-    }
-    check_sum(Sum::default().add_bytes(header), DropReason::IpChecksumBad)?;
-    parse_ipv4_payload(packet.len, header, payload, link, parsed)
-}
-
-#[cold]
-fn parse_ipv4_with_options(
-    bytes: &[u8],
-    len: usize,
-    header: &[u8; IP_HEADER_MIN],
-    link: Link,
-    parsed: Parsed<'_>,
-) -> Result<(), DropReason> {
-    let packet = Layer { bytes, len };
+fn parse_ipv4(packet: Layer<'_>, link: Link<'_>, mut parsed: Parsed<'_>) -> Result<(), DropReason> {
+    let header = packet.header(DropReason::FrameTooShort)?;
     let header_len = ip_header_len(packet, header)?;
-    parse_ipv4_payload(packet.len, header, packet.behind(header_len), link, parsed)
-}
-
-/// What lies behind the IP header in a packet of which there are `len` bytes, padding included.
-#[inline(always)]
-fn parse_ipv4_payload(
-    len: usize,
-    header: &[u8; IP_HEADER_MIN],
-    payload: Layer<'_>,
-    link: Link,
-    parsed: Parsed<'_>,
-) -> Result<(), DropReason> {
-    const DONT_FRAGMENT: u16 = 0x4000;
-    const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
-    let header_len = len - payload.len;
-    let ip_len = u16_at(header, 2);
-    let total_len = usize::from(ip_len);
-    if total_len < header_len || total_len > len {
+    let total_len = usize::from(ip_len(header));
+    if total_len < header_len || total_len > packet.len {
         return refuse(DropReason::IpTotalLenBad);
     }
-    let fragment = u16_at(header, 6);
-    if fragment & MORE_FRAGMENTS_AND_OFFSET != 0 {
+    if is_fragment(header) {
         return refuse(DropReason::Fragment);
     }
-    let payload = payload.truncated(total_len - header_len);
-    let (from, to) = (addr_at(header, 12), addr_at(header, 16));
-    let ip = Ip {
-        link,
-        from,
-        to,
-        len: ip_len,
-        ttl: header[8],
-        dont_fragment: fragment & DONT_FRAGMENT != 0,
-        l4: link.len + header_len as u16,
-        end: link.len + (header_len + payload.bytes.len()) as u16,
-    };
-    match header[9] {
-        IP_UDP => ip.put(parse_udp(payload, from, to)?, parsed),
-        IP_TCP => ip.put(parse_tcp(payload, from, to)?, parsed),
-        IP_ICMP => ip.put(parse_icmp(payload.bytes, payload.len, from, to)?, parsed),
-        _ => return refuse(DropReason::ProtocolUnsupported),
-    }
-    Ok(())
+    let l4 = link.len + header_len as u16;
+    let payload = packet.truncated(total_len).behind(header_len);
+    let end = l4 + payload.bytes.len() as u16;
+    let ip = Ip { link, header, len: ip_len(header), protocol: header[9], l4, end };
+    ip.put(&mut parsed);
+    parse_payload(ip.protocol, payload, parsed)
 }
 
 /// What is known from the link header and the IP header.
-struct Ip {
-    link: Link,
-    from: Ipv4Addr,
-    to: Ipv4Addr,
+#[derive(Clone, Copy)]
+struct Ip<'a> {
+    link: Link<'a>,
+    header: &'a [u8; IP_HEADER_MIN],
     len: u16,
-    ttl: u8,
-    dont_fragment: bool,
+    protocol: u8,
+    /// Where the transport header lies, bytes from the frame's start.
     l4: u16,
+    /// Where the packet ends, or its first segment does.
     end: u16,
 }
 
-impl Ip {
-    /// Puts down all that is known. Inlined for each transport, so that the values go straight to
-    /// where they belong.
+impl<'a> Ip<'a> {
+    /// Recognises a frame without a tag, IP options and further segments, in which [`parse_any`]
+    /// would find nothing wrong before the payload, but perhaps for the header's checksum.
     #[inline(always)]
-    fn put(&self, found: Found, parsed: Parsed<'_>) {
-        let Ip { link, from, to, l4, end, .. } = *self;
-        *parsed.meta = PacketMeta {
-            flow: found.flow,
-            from,
-            to,
-            ip_len: self.len,
-            ttl: self.ttl,
-            dont_fragment: self.dont_fragment,
-            icmp_type: found.icmp_type,
-            link_to: link.to,
-        };
-        let (quoted_l3, quoted_l4) = match found.quoted_header_len {
-            0 => (0, 0),
-            len => (l4 + ICMP_HEADER_LEN, l4 + ICMP_HEADER_LEN + len),
-        };
-        *parsed.layout = Layout { l3: link.len, l4, end, quoted_l3, quoted_l4, vlan: link.vlan };
+    fn recognise(frame: &'a [u8]) -> Option<(Self, Layer<'a>)> {
+        const L4: u16 = LINK_LEN + IP_HEADER_MIN as u16;
+        let headers: &[u8; L4 as usize] = frame.first_chunk()?;
+        let (link, header) = headers.split_first_chunk()?;
+        let header = header.first_chunk()?;
+        let is_usual = !is_group_source(link)
+            && ether_type(link) == ETHERTYPE_IPV4
+            && header[0] == IP_VERSION_AND_LEN_PLAIN
+            && !is_fragment(header);
+        if !is_usual {
+            return None;
+        }
+        let len = ip_len(header);
+        let end = LINK_LEN.checked_add(len)?;
+        let bytes = frame.get(L4.into()..end.into())?;
+        let link = Link { header: link, vlan: Layout::UNTAGGED, len: LINK_LEN };
+        let ip = Ip { link, header, len, protocol: header[9], l4: L4, end };
+        Some((ip, Layer { bytes, len: bytes.len() }))
+    }
+
+    /// Puts down what is known.
+    #[inline(always)]
+    fn put(&self, Parsed { meta, layout }: &mut Parsed<'_>) {
+        const DONT_FRAGMENT: u8 = 0x40;
+        let Ip { link, header, l4, end, .. } = *self;
+        let (from, to) = (addr_at(header, 12), addr_at(header, 16));
+        (meta.from, meta.to) = (from, to);
+        (meta.flow.src.addr, meta.flow.dst.addr) = (from, to);
+        meta.ip_len = self.len;
+        meta.ttl = header[8];
+        meta.dont_fragment = header[6] & DONT_FRAGMENT != 0;
+        meta.icmp_type = 0;
+        meta.link_to = link.to();
+        **layout = Layout { l3: link.len, l4, end, quoted_l3: 0, quoted_l4: 0, vlan: link.vlan };
     }
 }
 
-/// What is known from the transport header.
-#[derive(Clone, Copy)]
-struct Found {
-    flow: FlowMeta,
-    icmp_type: u8,
-    /// The length of the IP header that an ICMP error quotes, 0 in other packets.
-    quoted_header_len: u16,
-}
-
-impl From<FlowMeta> for Found {
-    #[inline(always)]
-    fn from(flow: FlowMeta) -> Found {
-        Found { flow, icmp_type: 0, quoted_header_len: 0 }
+/// What an IP header of this protocol is followed by.
+#[inline(always)]
+fn parse_payload(protocol: u8, payload: Layer<'_>, parsed: Parsed<'_>) -> Result<(), DropReason> {
+    match protocol {
+        IP_UDP => parse_udp(payload, &mut parsed.meta.flow),
+        IP_TCP => parse_tcp(payload, &mut parsed.meta.flow),
+        protocol => parse_rare(protocol, payload.bytes, payload.len, parsed),
     }
 }
 
-/// The length of an IP header, which is right in itself: RFC 1812, 5.2.2, except that the version
-/// and the length go first, as the checksum needs them.
+/// The total length of an IP packet, by its header, bytes.
+#[inline(always)]
+fn ip_len(header: &[u8; IP_HEADER_MIN]) -> u16 {
+    u16_at(header, 2)
+}
+
+/// Whether more fragments follow, or this is not the first one.
+#[inline(always)]
+fn is_fragment(header: &[u8; IP_HEADER_MIN]) -> bool {
+    const MORE_FRAGMENTS_AND_OFFSET: u16 = 0x3fff;
+    u16_at(header, 6) & MORE_FRAGMENTS_AND_OFFSET != 0
+}
+
+/// The length of an IP header, which is right in itself.
 fn ip_header_len(packet: Layer<'_>, header: &[u8; IP_HEADER_MIN]) -> Result<usize, DropReason> {
     if header[0] >> 4 != 4 {
         return refuse(DropReason::IpVersionBad);
@@ -287,7 +283,7 @@ fn ip_header_len(packet: Layer<'_>, header: &[u8; IP_HEADER_MIN]) -> Result<usiz
 
 #[inline]
 fn check_sum(sum: Sum, otherwise: DropReason) -> Result<(), DropReason> {
-    if sum.fold() == checksum::VALID { Ok(()) } else { refuse(otherwise) }
+    if sum.is_valid() { Ok(()) } else { refuse(otherwise) }
 }
 
 /// RFC 791, 3.1. Source routes are refused (RFC 7126, 4.3.5 and 4.4.5); other options are carried.
@@ -308,91 +304,106 @@ fn check_ip_options(options: &[u8], sum: Sum) -> Result<(), DropReason> {
 
 /// RFC 768. The length may leave bytes of the packet unused, but not ask for more.
 #[inline(always)]
-fn parse_udp(datagram: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Found, DropReason> {
+fn parse_udp(datagram: Layer<'_>, flow: &mut FlowMeta) -> Result<(), DropReason> {
     let header: &[u8; 8] = datagram.header(DropReason::UdpLenBad)?;
-    let (src, dst) = port_endpoints(header, from, to)?;
+    parse_ports(header, flow)?;
     let len = usize::from(u16_at(header, 4));
     if len < header.len() || len > datagram.len {
         return refuse(DropReason::UdpLenBad);
     }
-    let (tcp, kind, protocol) = (TcpMeta::default(), Kind::Udp, Protocol::Udp);
-    Ok(FlowMeta { tcp, src, dst, kind, protocol }.into())
+    flow.tcp = TcpMeta::default();
+    (flow.kind, flow.protocol) = (Kind::Udp, Protocol::Udp);
+    Ok(())
 }
 
 /// RFC 9293, 3.1. Options are read in a SYN only, the one place for a window scale.
 #[inline(always)]
-fn parse_tcp(segment: Layer<'_>, from: Ipv4Addr, to: Ipv4Addr) -> Result<Found, DropReason> {
+fn parse_tcp(segment: Layer<'_>, flow: &mut FlowMeta) -> Result<(), DropReason> {
     const HEADER_MIN: usize = 20;
     let header: &[u8; HEADER_MIN] = segment.header(DropReason::TcpHeaderBad)?;
-    let (src, dst) = port_endpoints(header, from, to)?;
+    parse_ports(header, flow)?;
     let header_len = usize::from(header[12] >> 4) * 4;
     if header_len < HEADER_MIN || header_len > segment.len {
         return refuse(DropReason::TcpHeaderBad);
     }
-    let options = segment.behind(HEADER_MIN).prefix(header_len - HEADER_MIN)?;
+    let (_, options) = segment.prefix(header_len)?.split_at(HEADER_MIN);
     let flags = TcpFlags(header[13]);
-    let syn = flags.has(TcpFlags::SYN);
-    if flags.0 == 0 || syn && flags.has(TcpFlags::FIN.with(TcpFlags::RST)) {
+    if flags.0 == 0 {
         return refuse(DropReason::TcpFlagsBad);
     }
-    let tcp = TcpMeta {
-        seq: u32::from_be_bytes(bytes_at(header, 4)),
-        ack: u32::from_be_bytes(bytes_at(header, 8)),
-        window: u16_at(header, 14),
-        payload_len: (segment.len - header_len) as u16,
-        flags,
-        window_scale: if syn { window_scale(options)? } else { TcpMeta::NO_SCALE },
-    };
-    let (kind, protocol) = (Kind::Tcp, Protocol::Tcp);
-    Ok(FlowMeta { tcp, src, dst, kind, protocol }.into())
+    flow.tcp.seq = u32::from_be_bytes(bytes_at(header, 4));
+    flow.tcp.ack = u32::from_be_bytes(bytes_at(header, 8));
+    flow.tcp.window = u16_at(header, 14);
+    flow.tcp.payload_len = (segment.len - header_len) as u16;
+    flow.tcp.flags = flags;
+    flow.tcp.window_scale = TcpMeta::NO_SCALE;
+    (flow.kind, flow.protocol) = (Kind::Tcp, Protocol::Tcp);
+    if flags.has(TcpFlags::SYN) { parse_syn(options, &mut flow.tcp) } else { Ok(()) }
 }
 
-/// The shift count of a window scale option; one above 14 counts as 14 (RFC 7323, 2.3).
+/// What is asked of a SYN alone. The shift count of a window scale option above 14 counts as 14
+/// (RFC 7323, 2.3).
 #[inline(never)]
-fn window_scale(options: &[u8]) -> Result<u8, DropReason> {
+fn parse_syn(options: &[u8], tcp: &mut TcpMeta) -> Result<(), DropReason> {
     const WINDOW_SCALE: u8 = 3;
-    let mut scale = TcpMeta::NO_SCALE;
+    if tcp.flags.has(TcpFlags::FIN.with(TcpFlags::RST)) {
+        return Err(DropReason::TcpFlagsBad);
+    }
     for option in Options(options) {
         match option.ok_or(DropReason::TcpHeaderBad)? {
-            (WINDOW_SCALE, &[shift]) => scale = shift.min(14),
+            (WINDOW_SCALE, &[shift]) => tcp.window_scale = shift.min(14),
             (WINDOW_SCALE, _) => return Err(DropReason::TcpHeaderBad),
             _ => {}
         }
     }
-    Ok(scale)
+    Ok(())
 }
 
-#[inline]
-fn port_endpoints(
-    header: &[u8],
-    from: Ipv4Addr,
-    to: Ipv4Addr,
-) -> Result<(Endpoint, Endpoint), DropReason> {
-    let (sport, dport) = (u16_at(header, 0), u16_at(header, 2));
-    if sport == 0 || dport == 0 {
+#[inline(always)]
+fn parse_ports(header: &[u8], flow: &mut FlowMeta) -> Result<(), DropReason> {
+    let ports = u32::from_be_bytes(bytes_at(header, 0));
+    (flow.src.port, flow.dst.port) = ((ports >> 16) as u16, ports as u16);
+    if flow.src.port == 0 || flow.dst.port == 0 {
         return refuse(DropReason::PortZero);
     }
-    Ok((Endpoint::new(from, sport), Endpoint::new(to, dport)))
+    Ok(())
+}
+
+/// Any payload but UDP and TCP.
+#[cold]
+fn parse_rare(
+    protocol: u8,
+    bytes: &[u8],
+    len: usize,
+    parsed: Parsed<'_>,
+) -> Result<(), DropReason> {
+    let Parsed { meta, layout } = parsed;
+    match protocol {
+        IP_ICMP => parse_icmp(Layer { bytes, len }, meta, layout),
+        _ => Err(DropReason::ProtocolUnsupported),
+    }
 }
 
 /// RFC 792. Types that are neither queries nor errors about a flow, redirect (5) and source
 /// quench (4) among them, are refused (RFC 5508, REQ-10 and REQ-11).
-#[inline(never)]
-fn parse_icmp(bytes: &[u8], len: usize, from: Ipv4Addr, to: Ipv4Addr) -> Result<Found, DropReason> {
-    let message = Layer { bytes, len };
+fn parse_icmp(
+    message: Layer<'_>,
+    meta: &mut PacketMeta,
+    layout: &mut Layout,
+) -> Result<(), DropReason> {
     let header: &[u8; 8] = message.header(DropReason::IcmpHeaderBad)?;
-    let icmp_type = header[0];
-    let kind = icmp_kind(icmp_type).ok_or(DropReason::IcmpTypeUnsupported)?;
+    meta.icmp_type = header[0];
+    let kind = icmp_kind(header[0]).ok_or(DropReason::IcmpTypeUnsupported)?;
     if kind == Kind::IcmpError {
-        return parse_icmp_error(message, icmp_type);
+        return parse_icmp_error(message, meta, layout);
     }
-    if matches!(icmp_type, ICMP_TIMESTAMP | ICMP_TIMESTAMP_REPLY) {
+    if matches!(header[0], ICMP_TIMESTAMP | ICMP_TIMESTAMP_REPLY) {
         message.header::<20>(DropReason::IcmpHeaderBad)?;
     }
-    let (src, dst) = query_endpoints(kind, header, from, to);
+    let (src, dst) = query_endpoints(kind, header, meta.from, meta.to);
     let (tcp, protocol) = (TcpMeta::default(), Protocol::Icmp);
-    let flow = FlowMeta { tcp, src, dst, kind, protocol };
-    Ok(Found { flow, icmp_type, quoted_header_len: 0 })
+    meta.flow = FlowMeta { tcp, src, dst, kind, protocol };
+    Ok(())
 }
 
 pub(crate) const ICMP_HEADER_LEN: u16 = 8;
@@ -427,7 +438,11 @@ fn query_endpoints(
 /// short behind 8 bytes of transport header (RFC 792), and extensions may follow (RFC 4884).
 /// Its transport checksum is not looked at (REQ-3 c).
 #[cold]
-fn parse_icmp_error(message: Layer<'_>, icmp_type: u8) -> Result<Found, DropReason> {
+fn parse_icmp_error(
+    message: Layer<'_>,
+    meta: &mut PacketMeta,
+    layout: &mut Layout,
+) -> Result<(), DropReason> {
     const FRAGMENT_OFFSET: u16 = 0x1fff;
     let bytes = message.prefix(message.len)?;
     check_sum(Sum::default().add_bytes(bytes), DropReason::IcmpChecksumBad)?;
@@ -453,8 +468,10 @@ fn parse_icmp_error(message: Layer<'_>, icmp_type: u8) -> Result<Found, DropReas
         _ => return Err(DropReason::QuotedProtocolUnsupported),
     };
     let (tcp, kind) = (TcpMeta::default(), Kind::IcmpError);
-    let flow = FlowMeta { tcp, src: quoted_dst, dst: quoted_src, kind, protocol };
-    Ok(Found { flow, icmp_type, quoted_header_len: header_len as u16 })
+    meta.flow = FlowMeta { tcp, src: quoted_dst, dst: quoted_src, kind, protocol };
+    layout.quoted_l3 = layout.l4 + ICMP_HEADER_LEN;
+    layout.quoted_l4 = layout.quoted_l3 + header_len as u16;
+    Ok(())
 }
 
 /// A protocol layer's bytes: those in the first segment, and how many there are in all.

@@ -62,6 +62,26 @@ pub fn forward(
     true
 }
 
+/// [`forward`] for a UDP or TCP packet whose layout is plain and stays so, of which one end is
+/// translated; `addresses` are the first 12 bytes of its Ethernet header. False, and nothing done,
+/// if the frame is shorter than Ethernet, IP and TCP headers are.
+#[must_use]
+#[inline(always)]
+pub(crate) fn pass(
+    bytes: &mut [u8],
+    kind: Kind,
+    source: Option<&Translation>,
+    destination: Option<&Translation>,
+    addresses: &[u8; 12],
+) -> bool {
+    const HEADERS_LEN: usize = 14 + 20 + 20;
+    let Some(headers) = bytes.first_chunk_mut::<HEADERS_LEN>() else { return false };
+    let (link, packet) = headers.split_at_mut(14);
+    link[..12].copy_from_slice(addresses);
+    translate_flow(packet, 20, kind, &Ends::of(source, destination));
+    true
+}
+
 /// Forwards an IP packet by one hop; see [`apply`].
 #[inline(always)]
 fn translate(

@@ -1,10 +1,7 @@
 //! A shard: a router around a program, and what becomes of each frame.
 
-use std::hint::cold_path;
-
 use arrayvec::ArrayVec;
 
-use crate::burst::Found;
 use crate::drop::DropReason;
 use crate::frame::{BURST_MAX, Frame, Set};
 use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
@@ -12,7 +9,7 @@ use crate::parse::ICMP_ECHO;
 use crate::program::{IcmpError, Program, Slot, Verdict};
 use crate::reply;
 use crate::rewrite::{self, LinkHeader};
-use crate::router::{ArpAction, ArpFate, Hop, NeighbourId, Refusal, Router};
+use crate::router::{ArpAction, ArpFate, Hop, NeighbourId, Refusal, Router, Way};
 use crate::time::Ticks;
 
 /// One shard of state with its own identity: a router on each side, a program between them.
@@ -55,6 +52,21 @@ impl From<Action> for Outcome {
     fn from(action: Action) -> Outcome {
         Outcome { action, released: None }
     }
+}
+
+/// What the first look at a frame found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found {
+    /// Not a packet that can be worked on.
+    Broken(DropReason),
+    /// The router refuses it.
+    Refused(Refusal),
+    /// ARP for or from this shard.
+    Arp,
+    /// For the shard itself.
+    Local,
+    /// For the program.
+    Transit,
 }
 
 /// The outcomes of a burst, in the order of its frames.
@@ -159,17 +171,49 @@ impl<P: Program> Shard<P> {
         rewrite::write_link(frame, link.byte_len(), link)
     }
 
-    /// Forwards a packet that arrived at `side`.
+    /// [`Shard::forward`] for nearly all packets: UDP or TCP, without tag and IP options, one end to
+    /// be translated, along the `way` that a packet before has gone. False, and nothing done, for
+    /// others.
+    #[inline(always)]
+    pub(crate) fn pass(
+        &self,
+        to: Side,
+        (source, destination): (Slot, Slot),
+        bytes: &mut [u8],
+        packet: &Packet,
+        way: &Way,
+    ) -> bool {
+        let Packet { meta, layout } = packet;
+        let (slot, other) = match to {
+            Side::Inside => (destination, source),
+            Side::Outside => (source, destination),
+        };
+        let has_ports = matches!(meta.kind, Kind::Udp | Kind::Tcp);
+        if !(has_ports & layout.is_plain() & slot.is_some() & !other.is_some()) {
+            return false;
+        }
+        let translation = self.program.translation(slot);
+        let (address, source, destination) = match to {
+            Side::Inside => (translation.inside().addr, None, Some(translation)),
+            Side::Outside => (meta.to, Some(translation), None),
+        };
+        self.router.goes(way, to, address, meta.ip_len)
+            && rewrite::pass(bytes, meta.kind, source, destination, way.addresses())
+    }
+
+    /// Forwards a packet that arrived at `side`; what it finds out on its `way` may hold for the
+    /// next ones.
     ///
     /// # Errors
     /// What becomes of it instead if it cannot be sent at once.
-    #[inline(always)]
+    #[inline(never)]
     pub(crate) fn forward(
         &mut self,
         (side, to): (Side, Side),
         (source, destination): (Slot, Slot),
         frame: &mut Frame<'_>,
         packet: &Packet,
+        way: &mut Way,
         now: Ticks,
     ) -> Result<(), Action> {
         let Packet { meta, layout } = packet;
@@ -180,29 +224,24 @@ impl<P: Program> Shard<P> {
         let hop = match self.router.route(to, address, now) {
             Ok(hop) => hop,
             Err(Refusal { reason, error }) => {
-                cold_path();
                 return Err(self.reject(side, reason, error, frame, packet, now));
             }
         };
         let mtu = self.router.mtu(to);
         if meta.ip_len > mtu {
-            cold_path();
             let (reason, error) = too_big(meta, mtu);
             return Err(self.reject(side, reason, error, frame, packet, now));
         }
         let (Hop::Ready(neighbour) | Hop::Wait(neighbour)) = hop;
         let link = self.router.link(neighbour);
         if !rewrite::forward(frame, layout, meta, source, destination, link) {
-            cold_path();
             return Err(Action::Drop(DropReason::NoHeadroom));
         }
         match hop {
-            Hop::Ready(_) => Ok(()),
-            Hop::Wait(_) => {
-                cold_path();
-                Err(Action::Hold(to, neighbour))
-            }
+            Hop::Ready(_) => *way = self.router.way(to, address, neighbour),
+            Hop::Wait(_) => return Err(Action::Hold(to, neighbour)),
         }
+        Ok(())
     }
 
     /// Carries out a verdict that is neither to forward nor just to drop the packet.

@@ -1,5 +1,6 @@
 //! The few bytes of a packet that a translator's state depends on.
 
+use std::hint::cold_path;
 use std::ops::Deref;
 
 use krono_core::packet::{Endpoint, FlowMeta, Kind, PacketMeta, Side};
@@ -25,12 +26,11 @@ impl Record {
     /// The record of a packet.
     #[inline]
     pub fn new(meta: &PacketMeta, side: Side, now: Ticks) -> Self {
-        Record {
-            now,
-            flow: meta.flow,
-            side,
-            to_quoted_sender: meta.kind != Kind::IcmpError || meta.to == meta.dst.addr,
-        }
+        let to_quoted_sender = meta.kind != Kind::IcmpError || {
+            cold_path();
+            meta.to == meta.dst.addr
+        };
+        Record { now, flow: meta.flow, side, to_quoted_sender }
     }
 
     /// The flow's end on the inside, provided that the packet is not hairpinned.

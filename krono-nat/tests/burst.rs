@@ -4,11 +4,13 @@
 mod common;
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 
 use common::*;
-use etherparse::PacketBuilder;
+use etherparse::{ArpHardwareId, ArpOperation, ArpPacket, EtherType, PacketBuilder};
 use krono_core::frame::MemFrame;
 use krono_core::packet::{Endpoint, Side};
+use krono_core::router::{Route, RouterConfig};
 use krono_core::shard::{Outcome, Outcomes};
 use krono_core::time::{Span, Ticks};
 use krono_nat::config::{Config, Filtering, Policy};
@@ -32,12 +34,47 @@ fn crowded(filtering: Filtering) -> Config {
     settings
 }
 
+/// Gateways that tell their addresses by ARP, two of them outside, where less fits the link.
+fn router(config: &Config) -> RouterConfig {
+    let mut router = common::router(config);
+    let (prefix, via) = ("203.0.113.2/31".parse().unwrap(), Ipv4Addr::new(192, 0, 2, 253));
+    router.outside.routes.push(Route { prefix, via });
+    router.outside.mtu = 1000;
+    router.inside.neighbours.clear();
+    router.outside.neighbours.clear();
+    router
+}
+
+/// One of the gateways says that one of two addresses is its own.
+fn arp_reply(random: &mut Random, side: Side) -> Vec<u8> {
+    let (to, shard, gateway) = match side {
+        Side::Inside => (INSIDE_MAC, [10, 0, 0, 1], [10, 0, 0, 254]),
+        Side::Outside => (OUTSIDE_MAC, [192, 0, 2, 1], [192, 0, 2, 253 + random.below(2) as u8]),
+    };
+    let mac = [2, 0, 0, 0, 0xfe, random.below(2) as u8];
+    let arp = ArpPacket::new(
+        ArpHardwareId::ETHERNET,
+        EtherType::IPV4,
+        ArpOperation::REPLY,
+        &mac,
+        &gateway,
+        &to,
+        &shard,
+    );
+    let mut bytes = Vec::new();
+    PacketBuilder::ethernet2(mac, to).arp(arp.unwrap()).write(&mut bytes).unwrap();
+    bytes
+}
+
 fn frame(random: &mut Random, side: Side, src: Endpoint, dst: Endpoint) -> Vec<u8> {
+    if random.one_in(20) {
+        return arp_reply(random, side);
+    }
     let to = if side == Side::Inside { INSIDE_MAC } else { OUTSIDE_MAC };
     let ttl = if random.below(40) == 0 { 1 } else { 64 };
     let ip =
         PacketBuilder::ethernet2(GATEWAY_MAC, to).ipv4(src.addr.octets(), dst.addr.octets(), ttl);
-    let payload = [0x5a; 20];
+    let payload = vec![0x5a; if random.one_in(10) { 990 } else { random.below(30) as usize }];
     let mut bytes = Vec::new();
     match random.below(8) {
         0 => ip.icmpv4_echo_request(src.port, 1).write(&mut bytes, &payload).unwrap(),
@@ -115,7 +152,8 @@ fn a_burst_of_64_equals_64_bursts_of_1() {
         ];
         let config = crowded(modes[seed as usize % 3]);
         let mut now = Ticks(u32::MAX - 200);
-        let (mut whole, mut single) = (shard(&config, now), shard(&config, now));
+        let made = || shard_behind(&router(&config), &config, now);
+        let (mut whole, mut single) = (made(), made());
         let (mut whole_events, mut single_events) = (Vec::new(), Vec::new());
         let mut random = Random(seed);
         let mut public = VecDeque::new();

@@ -97,7 +97,7 @@ def between(a, b, hz):
         "tx_mpps": sent / seconds / 1e6,
         "out_mpps": change["tx1"] / seconds / 1e6,
         "in_mpps": change["tx0"] / seconds / 1e6,
-        "established_mpps": (sent - flood) / seconds / 1e6,
+        "established_mpps": (sent - flood - change["fresh"]) / seconds / 1e6,
         "flood_mpps": flood / seconds / 1e6,
         "fresh_mps": change["fresh"] / seconds / 1e6,
         "cycles_per_packet": hz * seconds / received if received else None,

@@ -25,8 +25,8 @@ POOL_OVS = "203.0.113.0-203.0.113.63:1024-65535"
 class Place:
     """Where a run has its files, and where the repository's programs are."""
 
-    def __init__(self, directory, library, binaries):
-        self.directory, self.library, self.binaries = Path(directory), library, Path(binaries)
+    def __init__(self, directory, preload, binaries):
+        self.directory, self.preload, self.binaries = Path(directory), preload, Path(binaries)
 
     @property
     def control(self):
@@ -66,7 +66,7 @@ class Program:
         """In the background and a session of its own: Ctrl-C is for us, who stop it then."""
         environment = dict(os.environ)
         if with_device:
-            environment |= {"LD_PRELOAD": self.place.library,
+            environment |= {"LD_PRELOAD": self.place.preload,
                             "KRONO_REPLAY_CTL": self.place.control,
                             "KRONO_REPLAY_0": self.case.port0, "KRONO_REPLAY_1": self.case.port1}
         with open(self.place.log(Path(command[0]).name), "wb") as log:

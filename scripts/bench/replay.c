@@ -19,6 +19,7 @@
  *   fill=N       first N of the flows, then the others, then all of them, again and again
  *   churn=N      behind the first pass every Nth packet is one of a session never seen before
  *   churn_rate=N the same, so many a second
+ *   shared=N     N flows of this port share a mapping: their subscriber's address and port
  *   flood=syn|malformed|collide   behind the first pass every second packet is a hostile one
  *   flood=unknown,pool=PREFIX     as many packets for unknown public ports as the other port gives
  *   reflect      what is sent here comes back, with source and destination swapped

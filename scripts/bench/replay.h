@@ -56,7 +56,7 @@ enum flood { FLOOD_NONE, FLOOD_SYN, FLOOD_MALFORMED, FLOOD_COLLIDE, FLOOD_UNKNOW
 
 /* What an environment variable KRONO_REPLAY_<port> asks for. */
 struct spec {
-    uint64_t flows, packets, fill, churn, churn_rate, seed;
+    uint64_t flows, packets, fill, churn, churn_rate, shared, seed;
     double zipf;
     enum kind kind;
     enum flood flood;

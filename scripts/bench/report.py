@@ -12,7 +12,7 @@ TITLES = {
     "check": "Checks",
     "established": "Established flows",
     "new": "New sessions",
-    "churn": "Established flows and new sessions among them",
+    "churn": "Established packets forwarded, with new sessions among them",
     "scale": "Live sessions",
     "floods": "Established packets forwarded under floods",
     "overhead": "Firewall rules",

@@ -70,6 +70,8 @@ static void parse_setting(const char *key, const char *value, struct spec *spec)
         spec->fill = strtoull(value, NULL, 10);
     else if (!strcmp(key, "churn"))
         spec->churn = strtoull(value, NULL, 10);
+    else if (!strcmp(key, "shared"))
+        spec->shared = strtoull(value, NULL, 10);
     else if (!strcmp(key, "churn_rate"))
         spec->churn_rate = strtoull(value, NULL, 10);
     else if (!strcmp(key, "seed"))
@@ -95,7 +97,7 @@ static void parse_setting(const char *key, const char *value, struct spec *spec)
 /* "flows=65536,kind=udp" and so on; "reflect", "answer" or "sink" for a port that gives nothing of
  * its own. */
 void parse_spec(const char *text, struct spec *spec) {
-    *spec = (struct spec){.seed = 42};
+    *spec = (struct spec){.seed = 42, .shared = 1};
     char *copy = strdup(text), *rest = copy, *setting;
     while ((setting = strsep(&rest, ","))) {
         char *value = strchr(setting, '=');
@@ -110,6 +112,8 @@ void parse_spec(const char *text, struct spec *spec) {
         spec->packets = spec->flows;
     if (!spec->packets)
         spec->packets = spec->flows > PACKETS_MIN ? spec->flows : PACKETS_MIN;
+    if (spec->shared < 1 || spec->shared > 256)
+        give_up("shared=%lu is not from 1 to 256", spec->shared);
     if (spec->fill && (spec->fill >= spec->flows || spec->packets != spec->flows))
         give_up("fill=%lu wants more flows than that, and a packet of each", spec->fill);
     if (spec->flows > UINT32_MAX || spec->packets > UINT32_MAX)
@@ -232,15 +236,17 @@ void write_l4_checksum(uint8_t *ip) {
 
 /* ---- Frames ---- */
 
-/* Every flow has its own port of its subscriber; the servers are many. */
-static struct flow flow_of(uint64_t number) {
+/* So many flows have a port of their subscriber in common, and with it a mapping; each of them has
+ * another server. The servers are many. */
+static struct flow flow_of(uint64_t number, uint64_t shared) {
     static const uint16_t services[] = {443, 443, 80, 53};
-    uint64_t subscriber = number / FLOWS_PER_SUBSCRIBER, nth = number % FLOWS_PER_SUBSCRIBER;
-    uint64_t random = mix(number);
+    uint64_t port = number / shared, random = mix(number);
+    uint64_t subscriber = port / FLOWS_PER_SUBSCRIBER, nth = port % FLOWS_PER_SUBSCRIBER;
+    uint32_t host = shared > 1 ? number % shared << 8 | (random & 0xff) : random & 0xffff;
     return (struct flow){
         .source = SUBSCRIBERS + subscriber,
         .source_port = 1024 + nth * 4000 + mix(subscriber) % 4000,
-        .destination = SERVERS | (random & 0xffff),
+        .destination = SERVERS | host,
         .destination_port = services[random >> 62],
     };
 }
@@ -305,7 +311,7 @@ static unsigned imix_length(void) {
 }
 
 static void write_packet(uint8_t *slot, const struct spec *spec, uint32_t number) {
-    struct flow flow = flow_of(number);
+    struct flow flow = flow_of(number, spec->shared);
     switch (spec->kind) {
     case KIND_UDP: write_udp(slot, 0, &flow, FRAME_MIN, 0); break;
     case KIND_IMIX: write_udp(slot, 0, &flow, imix_length(), 0); break;
@@ -393,7 +399,7 @@ static void add_part(struct workload *workload, const uint8_t *slots, uint64_t p
 static void build_opening(const struct spec *spec, struct workload *workload) {
     uint8_t *slots = allocate(spec->flows * SLOT);
     for (uint64_t i = 0; i < spec->flows; i++) {
-        struct flow flow = flow_of(i);
+        struct flow flow = flow_of(i, spec->shared);
         write_tcp(slots + i * SLOT, 0, &flow, 1, 0);
     }
     add_part(workload, slots, spec->flows);

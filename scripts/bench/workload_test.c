@@ -15,11 +15,18 @@ static struct workload made(const char *settings, unsigned port) {
     return workload;
 }
 
+/* A subscriber's address and port; flows that have them in common share a mapping. */
+static uint64_t mapping_of_slot(const uint8_t *slot) {
+    uint64_t mapping = 0;
+    memcpy(&mapping, slot + 26, 4);
+    memcpy((uint8_t *)&mapping + 4, slot + 34, 2);
+    return mapping;
+}
+
 static uint64_t flow_of_slot(const uint8_t *slot) {
-    uint64_t flow = 0;
-    memcpy(&flow, slot + 26, 4);
-    memcpy((uint8_t *)&flow + 4, slot + 34, 2);
-    return flow;
+    uint16_t destination;
+    memcpy(&destination, slot + 32, 2);
+    return mapping_of_slot(slot) << 16 | destination;
 }
 
 static int compare(const void *a, const void *b) {
@@ -27,16 +34,16 @@ static int compare(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-static uint64_t *sorted_flows(const struct part *part) {
+static uint64_t *sorted(const struct part *part, uint64_t (*of_slot)(const uint8_t *)) {
     uint64_t *flows = malloc(part->packets * sizeof *flows);
     for (uint64_t i = 0; i < part->packets; i++)
-        flows[i] = flow_of_slot(part->slots + i * SLOT);
+        flows[i] = of_slot(part->slots + i * SLOT);
     qsort(flows, part->packets, sizeof *flows, compare);
     return flows;
 }
 
-static uint64_t distinct_flows(const struct part *part) {
-    uint64_t *flows = sorted_flows(part), count = 1;
+static uint64_t distinct(const struct part *part, uint64_t (*of_slot)(const uint8_t *)) {
+    uint64_t *flows = sorted(part, of_slot), count = 1;
     for (uint64_t i = 1; i < part->packets; i++)
         count += flows[i] != flows[i - 1];
     free(flows);
@@ -45,7 +52,7 @@ static uint64_t distinct_flows(const struct part *part) {
 
 /* How often the flow comes that comes most. */
 static uint64_t most_frequent(const struct part *part) {
-    uint64_t *flows = sorted_flows(part), most = 0, run = 1;
+    uint64_t *flows = sorted(part, flow_of_slot), most = 0, run = 1;
     for (uint64_t i = 1; i < part->packets; i++) {
         run = flows[i] == flows[i - 1] ? run + 1 : 1;
         most = run > most ? run : most;
@@ -74,7 +81,15 @@ static void flows_are_as_many(const char *settings, unsigned part, uint64_t pack
                               uint64_t flows) {
     struct workload workload = made(settings, 0);
     expect(workload.parts[part].packets == packets, settings, "not so many packets");
-    expect(distinct_flows(&workload.parts[part]) == flows, settings, "not so many flows");
+    expect(distinct(&workload.parts[part], flow_of_slot) == flows, settings, "not so many flows");
+}
+
+static void flows_share_mappings(void) {
+    const char *settings = "flows=65536,kind=udp,shared=16";
+    struct workload workload = made(settings, 0);
+    const struct part *part = &workload.parts[0];
+    expect(distinct(part, flow_of_slot) == 65536, settings, "not so many flows");
+    expect(distinct(part, mapping_of_slot) == 4096, settings, "not so many mappings");
 }
 
 static void zipf_is_zipf(void) {
@@ -96,7 +111,7 @@ static void fresh_packets_are_new(const char *settings, int is_flood) {
         expect(checksums_are_right(slots + i * SLOT, FRAME_MIN), settings, "a wrong checksum");
     }
     struct part part = {slots, COUNT};
-    expect(distinct_flows(&part) == COUNT, settings, "a new session comes twice");
+    expect(distinct(&part, flow_of_slot) == COUNT, settings, "a new session comes twice");
     free(slots);
 }
 
@@ -123,6 +138,7 @@ int main(void) {
     flows_are_as_many("flows=100000,kind=udp,fill=80000", 0, 80000, 80000);
     flows_are_as_many("flows=100000,kind=udp,fill=80000", 1, 20000, 20000);
     flows_are_as_many("flows=100000,kind=udp,fill=80000", 2, 100000, 100000);
+    flows_share_mappings();
     zipf_is_zipf();
     fresh_packets_are_new("flows=1,packets=1,churn=2", 0);
     fresh_packets_are_new("flows=1,packets=1,flood=syn", 1);

@@ -19,7 +19,6 @@ pub(super) enum Part {
 use Part::{LogNormal, Uniform};
 
 /// Weights and parts, all protocols together (`all-length-flows-mixture.json`).
-#[allow(clippy::excessive_precision)]
 pub(super) const LENGTHS: [(f64, Part); 10] = [
     (0.305_026_577, Uniform(1.0)),
     (0.248_419_880, Uniform(2.0)),
@@ -30,7 +29,7 @@ pub(super) const LENGTHS: [(f64, Part); 10] = [
     (0.131_263_750, LogNormal { sigma: 0.520_702, median: 7.805_60 }),
     (0.073_286_154, LogNormal { sigma: 0.770_106, median: 22.109_73 }),
     (0.029_289_126, LogNormal { sigma: 1.125_265, median: 128.645_15 }),
-    (0.008_347_043, LogNormal { sigma: 1.983_837, median: 1084.470_76 }),
+    (0.008_347_043, LogNormal { sigma: 1.983_837, median: 1_084.470_76 }),
 ];
 
 /// The mean frame of flows of 1, 2 … 7 packets, bytes (`all-length-histogram.csv`: octets by

@@ -23,6 +23,14 @@ struct Block {
     index: u32,
 }
 
+impl Block {
+    #[inline]
+    fn index_of(&self, addr: u32) -> Option<u32> {
+        let offset = addr.wrapping_sub(self.first);
+        (offset <= self.last - self.first).then(|| self.index + offset)
+    }
+}
+
 impl Pool {
     /// The pool of these prefixes.
     ///
@@ -53,13 +61,21 @@ impl Pool {
         self.len == 0
     }
 
-    /// The index of an address, if it is one of the pool's. O(log prefixes).
+    /// The index of an address, if it is one of the pool's. O(log prefixes), and less for the
+    /// first prefix, which is the only one of most pools.
     #[inline]
     pub fn index(&self, addr: Ipv4Addr) -> Option<u32> {
         let addr = addr.to_bits();
+        match self.blocks.first()?.index_of(addr) {
+            None if self.blocks.len() > 1 => self.search(addr),
+            found => found,
+        }
+    }
+
+    #[inline(never)]
+    fn search(&self, addr: u32) -> Option<u32> {
         let behind = self.blocks.partition_point(|block| block.first <= addr);
-        let block = self.blocks.get(behind.checked_sub(1)?)?;
-        (addr <= block.last).then(|| block.index + (addr - block.first))
+        self.blocks.get(behind.checked_sub(1)?)?.index_of(addr)
     }
 
     /// The address with this index. O(log prefixes).

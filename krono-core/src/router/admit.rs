@@ -4,6 +4,7 @@
 
 use std::hint::cold_path;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
 
@@ -36,20 +37,18 @@ impl Router {
         meta: &PacketMeta,
         layout: &Layout,
     ) -> Result<Admitted, Refusal> {
-        let here = self.interface(side);
         let is_arp = matches!(meta.kind, Kind::ArpRequest | Kind::ArpReply);
-        here.check_link(meta.link_to, layout.vlan, is_arp)?;
+        self.interface(side).check_link(&meta.link_to, layout.vlan, is_arp)?;
         if is_arp {
             cold_path();
             return Ok(Admitted::Arp);
         }
-        if !self.is_ordinary(meta.from, meta.to) {
+        if !self.is_ordinary(side, meta.from, meta.to) {
             cold_path();
-            if self.check_addresses(side, meta)? {
+            if self.check_addresses(side, meta.from, meta.to)? {
                 return Ok(Admitted::Local);
             }
         }
-        self.check_origin(side, meta.from)?;
         if meta.ttl <= 1 {
             cold_path();
             let error = Some(IcmpError::TTL_EXCEEDED);
@@ -60,30 +59,30 @@ impl Router {
 
     /// Whether [`Router::check_addresses`] would find nothing, as for nearly all packets.
     #[inline]
-    pub(super) fn is_ordinary(&self, from: Ipv4Addr, to: Ipv4Addr) -> bool {
-        from != to && !self.notable.may_hold(from) && !self.notable.may_hold(to)
+    pub(super) fn is_ordinary(&self, side: Side, from: Ipv4Addr, to: Ipv4Addr) -> bool {
+        from != to && self.interface(side).sources.hold(from) && self.destinations.hold(to)
     }
 
-    /// What is to be said of the two addresses of a packet, the sender's origin aside. True: it is
-    /// for the shard itself.
+    /// What is to be said of the two addresses of a packet. True: it is for the shard itself.
     #[inline(never)]
     pub(super) fn check_addresses(
         &self,
         side: Side,
-        meta: &PacketMeta,
+        from: Ipv4Addr,
+        to: Ipv4Addr,
     ) -> Result<bool, DropReason> {
-        self.check_source(side, meta.from)?;
-        if meta.from == meta.to {
+        self.check_source(side, from)?;
+        if from == to {
             return Err(DropReason::Land);
         }
         // Before the time to live: 5.3.1 forbids to check that of a packet for the router.
         let [inside, outside] = &self.interfaces;
-        if meta.to == inside.address.addr() || meta.to == outside.address.addr() {
+        if to == inside.address.addr() || to == outside.address.addr() {
             return Ok(true);
         }
-        self.check_destination(meta.to)?;
+        self.check_destination(to)?;
         // RFC 3927, 2.7: a router must not forward a packet with a link-local address in it.
-        if meta.from.is_link_local() {
+        if from.is_link_local() {
             return Err(DropReason::MartianSource);
         }
         Ok(false)
@@ -102,8 +101,7 @@ impl Router {
 
     /// RFC 1812, 5.3.8 (source address validation; RFC 2827), and nobody outside has an address of
     /// the pool.
-    #[inline]
-    pub(super) fn check_origin(&self, side: Side, from: Ipv4Addr) -> Result<(), DropReason> {
+    fn check_origin(&self, side: Side, from: Ipv4Addr) -> Result<(), DropReason> {
         let here = self.interface(side);
         match side {
             Side::Inside if !here.routes.contains(from) => Err(DropReason::SpoofedSource),
@@ -133,19 +131,19 @@ impl Interface {
     /// as a link-layer broadcast is not forwarded (RFC 1812, 5.3.4) nor delivered (RFC 1122,
     /// 3.3.6), and multicast is not implemented.
     #[inline]
-    fn check_link(&self, to: Mac, vlan: u16, is_arp: bool) -> Result<(), DropReason> {
-        let vlan_fits = match self.vlan {
-            Some(own) => vlan == own,
-            None => vlan == Layout::UNTAGGED || vlan == 0,
-        };
-        if !vlan_fits {
-            return Err(DropReason::VlanUnknown);
+    fn check_link(&self, to: &Mac, vlan: u16, is_arp: bool) -> Result<(), DropReason> {
+        if vlan != self.vlan {
+            cold_path();
+            // A tag of VLAN 0 carries only a priority.
+            if vlan != 0 || self.vlan != Layout::UNTAGGED {
+                return Err(DropReason::VlanUnknown);
+            }
         }
-        if to.is(self.mac) {
+        if to.is(&self.mac) {
             return Ok(());
         }
         cold_path();
-        match to {
+        match *to {
             Mac::BROADCAST if is_arp => Ok(()),
             to if to.is_group() && !is_arp => Err(DropReason::MulticastUnsupported),
             _ => Err(DropReason::MacNotOurs),
@@ -153,35 +151,51 @@ impl Interface {
     }
 }
 
-/// The /16s with addresses that are not just some host's in the wide world: one bit for each.
-#[derive(Debug)]
-pub(super) struct Notable(Box<[u64; Self::WORDS]>);
+/// A set of /16s, a bit for each, of whose addresses nothing special is to be said.
+#[derive(Clone, Debug)]
+pub(super) struct Ordinary(Box<[u64; Self::WORDS]>);
 
-impl Notable {
+impl Ordinary {
     const WORDS: usize = (1 << 16) / 64;
 
-    /// The networks of special use, and those that the shard is connected to, in which lie its own
-    /// addresses and its links' broadcasts.
-    pub(super) fn new(connected: [Ipv4Net; 2]) -> Self {
-        let mut notable = Notable(Box::new([0; Self::WORDS]));
+    /// All but the networks of special use, and those that the shard is connected to, in which lie
+    /// its own addresses and its links' broadcasts.
+    pub(super) fn destinations(connected: [Ipv4Net; 2]) -> Self {
+        let mut ordinary = Ordinary(Box::new([u64::MAX; Self::WORDS]));
         for block in (0..1 << 16).map(|high: u32| Ipv4Addr::from_bits(high << 16)) {
             let is_special = is_this_network(block)
                 || block.is_loopback()
                 || block.is_link_local()
                 || is_group_or_reserved(block);
-            let block = Ipv4Net::new_assert(block, 16);
-            let is_near = connected.iter().any(|net| net.contains(&block) || block.contains(net));
-            if is_special || is_near {
-                let (word, bit) = Self::place(block.addr());
-                notable.0[word] |= bit;
+            if is_special {
+                ordinary.remove(block..=block);
             }
         }
-        notable
+        for net in connected {
+            ordinary.remove(net.network()..=net.broadcast());
+        }
+        ordinary
     }
 
-    /// Whether the address may be notable; false: certainly not.
+    /// Those of them from all of whose addresses a packet may come: `refused` are the ranges from
+    /// which it may not.
+    pub(super) fn sources(&self, refused: impl Iterator<Item = RangeInclusive<Ipv4Addr>>) -> Self {
+        let mut ordinary = self.clone();
+        refused.for_each(|range| ordinary.remove(range));
+        ordinary
+    }
+
+    /// Takes out every block with an address in the range.
+    fn remove(&mut self, range: RangeInclusive<Ipv4Addr>) {
+        for high in range.start().to_bits() >> 16..=range.end().to_bits() >> 16 {
+            let (word, bit) = Self::place(Ipv4Addr::from_bits(high << 16));
+            self.0[word] &= !bit;
+        }
+    }
+
+    /// Whether the address is ordinary for certain.
     #[inline(always)]
-    fn may_hold(&self, addr: Ipv4Addr) -> bool {
+    fn hold(&self, addr: Ipv4Addr) -> bool {
         let (word, bit) = Self::place(addr);
         self.0[word] & bit != 0
     }

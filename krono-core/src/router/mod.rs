@@ -9,6 +9,7 @@ mod routes;
 mod simulation;
 #[cfg(test)]
 mod tests;
+mod way;
 
 use std::hint::cold_path;
 use std::net::Ipv4Addr;
@@ -16,13 +17,14 @@ use std::net::Ipv4Addr;
 use ipnet::Ipv4Net;
 
 pub use self::admit::Admitted;
-use self::admit::Notable;
+use self::admit::Ordinary;
 pub use self::neighbours::{Duty, NEIGHBOURS_MAX, NeighbourId};
 use self::neighbours::{Neighbours, Reach};
 use self::rate::TokenBucket;
 use self::routes::Prefixes;
+pub(crate) use self::way::Way;
 use crate::drop::DropReason;
-use crate::packet::{Kind, Mac, PacketMeta, Side};
+use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
 use crate::program::IcmpError;
 use crate::rewrite::LinkHeader;
 use crate::time::Ticks;
@@ -63,6 +65,15 @@ impl SideConfig {
     /// What the shard puts in front of what it sends to everybody.
     fn own_link(&self) -> LinkHeader {
         LinkHeader { to: Mac::BROADCAST, from: self.mac, vlan: self.vlan }
+    }
+
+    /// The ways to where packets may be sent on this side.
+    fn next_hops(&self, side: Side, neighbours: &Neighbours) -> Prefixes<NextHop> {
+        let connected = (self.address, NextHop::Connected);
+        let routes = self.routes.iter().filter_map(|route| {
+            Some((route.prefix, NextHop::Gateway(neighbours.find(side, route.via)?)))
+        });
+        Prefixes::new([connected].into_iter().chain(routes))
     }
 }
 
@@ -130,7 +141,8 @@ pub enum ArpFate {
 pub struct Router {
     interfaces: [Interface; 2],
     pool: Prefixes<()>,
-    notable: Notable,
+    /// Where a packet may be forwarded to without a closer look.
+    destinations: Ordinary,
     neighbours: Neighbours,
 }
 
@@ -142,14 +154,17 @@ struct Interface {
     /// The connected network's first and last address: the broadcasts of 4.2BSD and of today (RFC
     /// 1812, 4.2.3.1). A link of two addresses has but the limited broadcast (RFC 3021).
     broadcasts: [Ipv4Addr; 2],
-    vlan: Option<u16>,
+    /// [`Layout::UNTAGGED`] if it has none.
+    vlan: u16,
     mtu: u16,
     routes: Prefixes<NextHop>,
+    /// Where a packet may come from without a closer look.
+    sources: Ordinary,
     errors: TokenBucket,
 }
 
 /// Where a route leads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum NextHop {
     /// To the destination itself.
     Connected,
@@ -172,12 +187,17 @@ impl Router {
                 config.routes.iter().map(move |route| (side, route.via))
             }),
         );
-        Router {
-            interfaces: sides.map(|(side, config)| Interface::new(side, config, &neighbours)),
-            notable: Notable::new(sides.map(|(_, side)| side.address)),
-            pool: Prefixes::new(config.pool.iter().map(|prefix| (*prefix, ()))),
-            neighbours,
-        }
+        let pool = Prefixes::new(config.pool.iter().map(|prefix| (*prefix, ())));
+        let destinations = Ordinary::destinations(sides.map(|(_, side)| side.address));
+        let interfaces = sides.map(|(side, config)| {
+            let routes = config.next_hops(side, &neighbours);
+            let sources = match side {
+                Side::Inside => destinations.sources(routes.gaps()),
+                Side::Outside => destinations.sources(pool.covered()),
+            };
+            Interface::new(config, routes, sources)
+        });
+        Router { interfaces, pool, destinations, neighbours }
     }
 
     /// The shard's own address on a side.
@@ -197,7 +217,8 @@ impl Router {
     #[inline]
     pub fn own_link(&self, side: Side) -> LinkHeader {
         let here = self.interface(side);
-        LinkHeader { to: Mac::BROADCAST, from: here.mac, vlan: here.vlan }
+        let vlan = Some(here.vlan).filter(|vlan| *vlan != Layout::UNTAGGED);
+        LinkHeader { to: Mac::BROADCAST, from: here.mac, vlan }
     }
 
     /// The bound of [`NeighbourId::index`], for arrays of what is kept per neighbour.
@@ -323,11 +344,7 @@ impl Router {
 }
 
 impl Interface {
-    fn new(side: Side, config: &SideConfig, neighbours: &Neighbours) -> Self {
-        let connected = (config.address, NextHop::Connected);
-        let routes = config.routes.iter().filter_map(|route| {
-            Some((route.prefix, NextHop::Gateway(neighbours.find(side, route.via)?)))
-        });
+    fn new(config: &SideConfig, routes: Prefixes<NextHop>, sources: Ordinary) -> Self {
         Interface {
             mac: config.mac,
             address: config.address,
@@ -335,9 +352,10 @@ impl Interface {
                 31.. => [Ipv4Addr::BROADCAST; 2],
                 _ => [config.address.network(), config.address.broadcast()],
             },
-            vlan: config.vlan,
+            vlan: config.vlan.unwrap_or(Layout::UNTAGGED),
             mtu: config.mtu,
-            routes: Prefixes::new([connected].into_iter().chain(routes)),
+            routes,
+            sources,
             errors: TokenBucket::new(ICMP_ERRORS_PER_TICK, ICMP_ERRORS_BURST),
         }
     }

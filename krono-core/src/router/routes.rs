@@ -2,22 +2,25 @@
 
 use std::hint::cold_path;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
 
 /// A fixed map from IPv4 prefixes to values, asked for the longest prefix that holds an address.
 ///
 /// Prefixes nest, but what they say of the whole address space does not: it is a row of ranges,
-/// each with the value of the longest prefix there, or none. A table by /12 says which range holds
-/// an address, or that several meet there: then a binary search over where they begin finds it.
+/// each of a class: all those with the same value, or with none. A table by /12 says which class
+/// holds there, or that several ranges meet: then a binary search over where they begin finds it.
 #[derive(Debug)]
 pub(super) struct Prefixes<T> {
     /// Where each range begins; the first one at 0.
     starts: Vec<u32>,
-    /// What holds from each start to the next.
+    /// The class from each start to the next.
+    classes: Vec<u32>,
+    /// The value of each class.
     values: Vec<Option<T>>,
-    /// For each /12: the range that holds it, or [`SEVERAL`] with the one that its first address is
-    /// in.
+    /// For each /12: the class that holds there, or [`SEVERAL`] with the range that its first
+    /// address is in.
     slices: Box<[u32; SLICES]>,
 }
 
@@ -27,7 +30,7 @@ const SEVERAL: u32 = 1 << 31;
 const SLICE_BITS: u32 = 12;
 const SLICES: usize = 1 << SLICE_BITS;
 
-impl<T: Copy> Prefixes<T> {
+impl<T: Copy + PartialEq> Prefixes<T> {
     /// A map of these. Host bits of a prefix do not count; of equal prefixes the first one wins.
     pub(super) fn new(entries: impl IntoIterator<Item = (Ipv4Net, T)>) -> Self {
         let mut entries: Vec<_> =
@@ -35,7 +38,8 @@ impl<T: Copy> Prefixes<T> {
         entries.sort_by_key(|(prefix, _)| (prefix.network(), prefix.prefix_len()));
         entries.dedup_by_key(|(prefix, _)| *prefix);
         let slices = Box::new([0; SLICES]);
-        let mut map = Prefixes { starts: vec![0], values: vec![None], slices };
+        let (starts, classes, values) = (vec![0], vec![0], vec![None]);
+        let mut map = Prefixes { starts, classes, values, slices };
         // Prefixes that hold the present address, the longest one last.
         let mut open: Vec<(Ipv4Net, T)> = Vec::new();
         for (prefix, value) in entries {
@@ -59,7 +63,7 @@ impl<T: Copy> Prefixes<T> {
             let first = (index as u32) << (u32::BITS - SLICE_BITS);
             let range = range_of(first);
             let is_one = range == range_of(first | u32::MAX >> SLICE_BITS);
-            *slice = if is_one { range } else { SEVERAL | range };
+            *slice = if is_one { self.classes[range as usize] } else { SEVERAL | range };
         }
     }
 
@@ -74,29 +78,57 @@ impl<T: Copy> Prefixes<T> {
     fn begin(&mut self, start: u32, value: Option<T>) {
         if self.starts.last() == Some(&start) {
             self.starts.pop();
-            self.values.pop();
+            self.classes.pop();
         }
+        let known = self.values.iter().position(|other| *other == value);
+        let class = known.unwrap_or_else(|| {
+            self.values.push(value);
+            self.values.len() - 1
+        });
         self.starts.push(start);
-        self.values.push(value);
+        self.classes.push(class as u32);
     }
 
     /// The value of the longest prefix that holds `addr`.
     #[inline]
     pub(super) fn lookup(&self, addr: Ipv4Addr) -> Option<T> {
-        let addr = addr.to_bits();
-        let range = self.slices[(addr >> (u32::BITS - SLICE_BITS)) as usize];
-        if range & SEVERAL != 0 {
-            cold_path();
-            return self.search(range & !SEVERAL, addr);
-        }
-        self.values[range as usize]
+        self.values[self.class(addr) as usize]
     }
 
-    /// The value at `addr`, which is in the range `from` or one behind it.
+    /// The class of an address: below 2^31, and the same for all that have the same value.
+    #[inline]
+    pub(super) fn class(&self, addr: Ipv4Addr) -> u32 {
+        let addr = addr.to_bits();
+        let class = self.slices[(addr >> (u32::BITS - SLICE_BITS)) as usize];
+        if class & SEVERAL != 0 {
+            cold_path();
+            return self.search(class & !SEVERAL, addr);
+        }
+        class
+    }
+
+    /// The class at `addr`, which is in the range `from` or one behind it.
     #[inline(never)]
-    fn search(&self, from: u32, addr: u32) -> Option<T> {
+    fn search(&self, from: u32, addr: u32) -> u32 {
         let later = &self.starts[from as usize + 1..];
-        self.values[from as usize + later.partition_point(|start| *start <= addr)]
+        self.classes[from as usize + later.partition_point(|start| *start <= addr)]
+    }
+
+    /// The ranges that lie in a prefix.
+    pub(super) fn covered(&self) -> impl Iterator<Item = RangeInclusive<Ipv4Addr>> {
+        self.ranges().filter_map(|(range, value)| value.is_some().then_some(range))
+    }
+
+    /// The ranges that lie in none.
+    pub(super) fn gaps(&self) -> impl Iterator<Item = RangeInclusive<Ipv4Addr>> {
+        self.ranges().filter_map(|(range, value)| value.is_none().then_some(range))
+    }
+
+    fn ranges(&self) -> impl Iterator<Item = (RangeInclusive<Ipv4Addr>, Option<T>)> {
+        let ends = self.starts[1..].iter().map(|next| next - 1).chain([u32::MAX]);
+        let ranges =
+            self.starts.iter().zip(ends).map(|(first, last)| (*first).into()..=last.into());
+        ranges.zip(self.classes.iter().map(|class| self.values[*class as usize]))
     }
 
     /// Whether any prefix holds `addr`.
@@ -155,11 +187,12 @@ mod tests {
                 .into_iter()
                 .map(|(addr, len)| Ipv4Net::new(addr, len).unwrap())
                 .enumerate()
-                .map(|(value, prefix)| (prefix, value))
+                // Some have the same value.
+                .map(|(value, prefix)| (prefix, value % 20))
                 .collect();
             let map = Prefixes::new(prefixes.iter().copied());
             let edges = prefixes.iter().flat_map(|(net, _)| [net.network(), net.broadcast()]);
-            for addr in probes.into_iter().chain(edges) {
+            for addr in probes.into_iter().chain(edges.clone()) {
                 let mut best: Option<(u8, usize)> = None;
                 for (prefix, value) in prefixes.iter().filter(|(net, _)| net.contains(&addr)) {
                     if best.is_none_or(|(len, _)| prefix.prefix_len() > len) {
@@ -167,6 +200,10 @@ mod tests {
                     }
                 }
                 prop_assert_eq!(map.lookup(addr), best.map(|(_, value)| value));
+                for other in edges.clone() {
+                    let same = map.class(addr) == map.class(other);
+                    prop_assert_eq!(same, map.lookup(addr) == map.lookup(other));
+                }
             }
         }
     }

@@ -69,6 +69,7 @@ impl Input {
 /// it find the same or say that headers are missing.
 pub(crate) fn parse(data: &[u8]) {
     let Some(input) = Input::read(data) else { return };
+    parse_tagged(&input);
     let Ok((meta, layout)) = input.parse() else { return };
     let Layout { l3, l4, end, quoted_l3, quoted_l4, vlan } = layout;
     assert_eq!(l3, if vlan == Layout::UNTAGGED { 14 } else { 18 });
@@ -86,6 +87,23 @@ pub(crate) fn parse(data: &[u8]) {
             Err(reason) => assert_eq!(reason, DropReason::HeadersSegmented, "of {len} bytes"),
         }
     }
+}
+
+/// A frame that is not recognised as a usual one, for its tag, is found to be the same packet, or
+/// wrong for the same reason.
+fn parse_tagged(input: &Input) {
+    const PRIORITY_TAG: [u8; 4] = [0x81, 0, 0xe0, 0];
+    let Some((addresses, rest)) = input.frame.split_at_checked(12) else { return };
+    if rest.len() < 2 || rest.starts_with(&PRIORITY_TAG[..2]) {
+        return;
+    }
+    let tagged = [addresses, &PRIORITY_TAG, rest].concat();
+    let moved = |offset: u16| if offset == 0 { 0 } else { offset + 4 };
+    let expected = input.parse().map(|(meta, Layout { l3, l4, end, quoted_l3, quoted_l4, .. })| {
+        let (quoted_l3, quoted_l4) = (moved(quoted_l3), moved(quoted_l4));
+        (meta, Layout { l3: l3 + 4, l4: l4 + 4, end: end + 4, quoted_l3, quoted_l4, vlan: 0 })
+    });
+    assert_eq!(krono_core::parse::parse(&tagged, input.wire_len + 4), expected);
 }
 
 /// What was forwarded parses as the translated packet, its checksums are as good as before, and

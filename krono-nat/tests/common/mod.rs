@@ -223,12 +223,20 @@ fn side(mac: [u8; 6], address: &str, route: &str, via: &str) -> SideConfig {
 /// A shard with what its bursts leave behind.
 pub type Worked = (Shard<Nat<'static>>, Box<Scratch<Nat<'static>>>);
 
-pub fn shard(config: &Config, now: Ticks) -> Worked {
-    let router = Router::new(&RouterConfig {
+pub fn router(config: &Config) -> RouterConfig {
+    RouterConfig {
         inside: side(INSIDE_MAC, "10.0.0.1/24", "100.64.0.0/16", "10.0.0.254"),
         outside: side(OUTSIDE_MAC, "192.0.2.1/24", "0.0.0.0/0", "192.0.2.254"),
         pool: config.pool.clone(),
-    });
+    }
+}
+
+pub fn shard(config: &Config, now: Ticks) -> Worked {
+    shard_behind(&router(config), config, now)
+}
+
+pub fn shard_behind(router: &RouterConfig, config: &Config, now: Ticks) -> Worked {
+    let router = Router::new(router);
     let memory = Box::leak(carve::heap(Nat::memory_bytes(config)).into_boxed_slice());
     let nat = Nat::new(config, memory.as_mut_bytes(), now).expect("no static mappings");
     (Shard::new(router, nat), Box::default())

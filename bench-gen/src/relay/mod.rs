@@ -57,10 +57,9 @@ pub struct Planted {
 
 /// A side of the relay.
 pub struct RelayEnd {
-    /// Where frames come from.
-    pub rx: RxQueue,
-    /// Where they go.
-    pub tx: TxQueue,
+    /// Where frames come from and go: they leave by any queue, as a device would have it that
+    /// spreads them.
+    pub queues: Vec<(RxQueue, TxQueue)>,
     /// The relay's own address.
     pub mac: Mac,
     /// The tester's, at the other end.
@@ -78,6 +77,8 @@ pub struct Relay {
     /// Frames that are sent later: when, and where.
     late: VecDeque<(u64, Side, Mbuf)>,
     frozen_until_ns: u64,
+    /// Counts up, for the choice of a queue.
+    turn: usize,
     pool: Pool,
     clock: Clock,
 }
@@ -102,7 +103,18 @@ impl Relay {
     ) -> Relay {
         let planted = planted.iter().map(|planted| (*planted, Tally::default())).collect();
         let (out, late) = (Default::default(), VecDeque::new());
-        Relay { ends, nat, planted, out, held: None, late, frozen_until_ns: 0, pool, clock }
+        Relay {
+            ends,
+            nat,
+            planted,
+            out,
+            held: None,
+            late,
+            frozen_until_ns: 0,
+            turn: 0,
+            pool,
+            clock,
+        }
     }
 
     /// Relays until it is told to stop; returns what was done of each fault, in order.
@@ -123,10 +135,13 @@ impl Relay {
     }
 
     fn pass(&mut self, side: Side, stop: &AtomicBool) -> usize {
-        let mut burst = Burst::new();
-        let count = self.ends[side as usize].rx.poll(&mut burst);
-        for mbuf in burst.drain() {
-            self.relay(side, mbuf, stop);
+        let mut count = 0;
+        for queue in 0..self.ends[side as usize].queues.len() {
+            let mut burst = Burst::new();
+            count += self.ends[side as usize].queues[queue].0.poll(&mut burst);
+            for mbuf in burst.drain() {
+                self.relay(side, mbuf, stop);
+            }
         }
         count
     }
@@ -246,9 +261,11 @@ impl Relay {
 
     /// Sends what waits, however long it takes: nothing is lost here but on purpose.
     fn flush(&mut self, stop: &AtomicBool) {
+        self.turn = self.turn.wrapping_add(1);
         for (out, end) in self.out.iter_mut().zip(&mut self.ends) {
+            let queue = self.turn % end.queues.len();
             while !out.is_empty() && !stop.load(Ordering::Relaxed) {
-                if end.tx.send(out) == 0 {
+                if end.queues[queue].1.send(out) == 0 {
                     thread::yield_now();
                 }
             }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::bench::Bench;
 use crate::cli::{Cli, Command, Common, ReportArgs};
+use crate::engine::Engine;
 use crate::live::{self, Held, Live, Stop};
 use crate::load::Profile;
 use crate::procedure::Procedure;
@@ -108,7 +109,11 @@ fn start(procedure: &Procedure, common: &Common, profile: &Profile) -> Result<Bo
         let device = simulated_device(procedure, common);
         return Ok(Box::new(Simulated::new(device, profile)));
     }
-    anyhow::bail!("this build has no engine yet: --simulate shows what there is")
+    let engine = match procedure {
+        Procedure::SelfCheck(options) => Engine::joined(profile, options.over.into()),
+        _ => Engine::start(profile),
+    };
+    Ok(Box::new(engine?))
 }
 
 fn simulated_device(procedure: &Procedure, common: &Common) -> Device {

@@ -24,8 +24,8 @@
 
 pub mod bench;
 pub mod capture;
-pub mod engine;
 pub mod cli;
+pub mod engine;
 pub mod house;
 pub mod live;
 pub mod load;

@@ -14,7 +14,7 @@ use super::arp::{self, Station};
 use super::board::Shown;
 use super::common::{Common, Phase};
 use super::exchange::Exchange;
-use super::pace::{BURST_FRAMES, Pace, Rhythm};
+use super::pace::{BURST_FRAMES, Pace, Patience, Rhythm};
 use super::part::{Limit, Part};
 use super::replay::Replay;
 use crate::share::{LinkHeader, Share, ShareSeen, Taken};
@@ -365,9 +365,10 @@ impl Lcore {
             thread::yield_now();
         }
         let now_ns = self.clock.now_ns();
+        let patience = if self.yields { Patience::SHARED } else { Patience::ALONE };
         let time = if let Limit::Time(ns) = part.limit { Some(ns) } else { None };
         Run {
-            pace: Pace::new(part.rate, now_ns, time),
+            pace: Pace::new(part.rate, patience, now_ns, time),
             limit: part.limit,
             is_sending: true,
             now_ns,

@@ -4,7 +4,7 @@
 //! * `lcore`: what an lcore does, in one loop; `pace` tells it when packets are due, `exchange`
 //!   takes it frames that came to another lcore's queue, `arp` knows its links;
 //! * `watch`: how a stage goes on, as the thread sees it that carries it out;
-//! * [`self_check`]: what the tool itself can do on this machine.
+//! * `joined`: both ports joined, to see what the tool itself can do on this machine.
 //!
 //! The watching thread and the lcores share a few atomics (`common`, `board`), and a channel
 //! between stages. No lcore waits for another in a stage.
@@ -13,18 +13,17 @@ mod arp;
 mod board;
 mod common;
 mod exchange;
+mod joined;
 mod lcore;
 mod pace;
 mod part;
 mod ports;
 mod replay;
 mod seen;
-mod self_check;
 mod watch;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
@@ -42,7 +41,7 @@ use lcore::{End, Lcore, Outcome};
 use part::Part;
 use replay::Replay;
 
-pub use self_check::{Cable, Checked, self_check};
+pub use joined::Cable;
 
 /// How long next hops may take to answer ARP.
 const ARP_PATIENCE: Duration = Duration::from_secs(5);
@@ -54,7 +53,6 @@ pub struct Engine {
     ports: [Port; 2],
     common: Arc<Common>,
     clock: Clock,
-    stop: Arc<AtomicBool>,
     facts: Vec<(String, String)>,
     replays: Option<Timing>,
     _eal: Eal,
@@ -72,9 +70,6 @@ struct Runner {
 impl Engine {
     /// Starts the EAL, opens the profile's ports and finds the next hops.
     ///
-    /// From then on SIGINT and SIGTERM end the stage that runs, and every later one at once: what
-    /// they have seen is marked partial. A second signal ends the process.
-    ///
     /// # Errors
     /// What is missing or refuses, in a sentence; a next hop that does not answer.
     pub fn start(profile: &Profile) -> Result<Engine, Failed> {
@@ -82,9 +77,7 @@ impl Engine {
         let eal = Eal::start(&profile.eal).map_err(|error| Failed(error.to_string()))?;
         let pool = ports::pool(&eal, profile)?;
         let ports = ports::open(&eal, profile, &pool)?;
-        let engine = Engine::over(&eal, ports, pool, profile)?;
-        watch::stop_on_signals(&engine.stop)?;
-        Ok(engine)
+        Engine::over(&eal, ports, pool, profile)
     }
 
     /// The same over ports that are open, by side, with a queue pair for each lcore of the
@@ -152,7 +145,6 @@ impl Engine {
             ports,
             common,
             clock,
-            stop: Arc::default(),
             facts,
             replays: profile.load.replay.as_ref().map(|replay| replay.timing),
             _eal: eal.clone(),
@@ -172,11 +164,6 @@ impl Engine {
     /// How many lcores send.
     pub fn lcores(&self) -> usize {
         self.runners.len()
-    }
-
-    /// Setting it ends the stage that runs, and every later one: they are partial.
-    pub fn stop_flag(&self) -> Arc<AtomicBool> {
-        self.stop.clone()
     }
 
     fn find_next_hops(&self, setups: [&PortSetup; 2]) -> Result<(), Failed> {

@@ -1,13 +1,11 @@
 //! How a stage goes on, as the thread sees it that carries it out: it starts the lcores, looks at
 //! what they show, decides when nothing more will arrive, and puts together what they tell.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use krono_io::EalConfig;
-use signal_hook::consts::{SIGINT, SIGTERM};
 
 use super::board::Shown;
 use super::common::Phase;
@@ -108,10 +106,6 @@ impl Watching<'_> {
             if all_sent {
                 return Ok(());
             }
-            if self.engine.stop.load(Ordering::Relaxed) {
-                self.partial = true;
-                return Ok(());
-            }
             if self.is_shown(due) {
                 let shown = self.shown();
                 let elapsed = self.started.elapsed();
@@ -183,16 +177,6 @@ fn finish(engine: &mut Engine) -> Result<Vec<Outcome>, Failed> {
         }
     }
     Ok(outcomes)
-}
-
-/// The first signal sets the flag, the second ends the process.
-pub(super) fn stop_on_signals(stop: &Arc<AtomicBool>) -> Result<(), Failed> {
-    for signal in [SIGINT, SIGTERM] {
-        signal_hook::flag::register_conditional_shutdown(signal, 130, stop.clone())
-            .and_then(|_| signal_hook::flag::register(signal, stop.clone()))
-            .map_err(|error| Failed(format!("signals cannot be caught: {error}")))?;
-    }
-    Ok(())
 }
 
 /// Moves the calling thread, and those that it starts later, to a CPU that no lcore polls on, if

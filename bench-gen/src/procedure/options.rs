@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use crate::bench::Ways;
+use crate::engine::Cable;
 
 /// How a throughput is searched.
 #[derive(Args, Clone, Debug, PartialEq)]
@@ -201,6 +202,10 @@ pub struct Outage {
 /// What bench-gen can do without a device.
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct SelfCheck {
+    /// What joins the two ports
+    #[arg(long, value_enum, default_value = "ring")]
+    pub over: CableArg,
+
     /// Length of a trial
     #[arg(long, value_name = "DUR", default_value = "2s", value_parser = duration)]
     pub trial: Duration,
@@ -211,6 +216,24 @@ pub struct SelfCheck {
         value_parser = number
     )]
     pub rates: Vec<f64>,
+}
+
+/// What joins the two ports in a self-check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CableArg {
+    /// Rings within this process: no devices, no root
+    Ring,
+    /// Whatever joins the profile's devices: a veth pair, a memif, a cable
+    Devices,
+}
+
+impl From<CableArg> for Cable {
+    fn from(cable: CableArg) -> Cable {
+        match cable {
+            CableArg::Ring => Cable::Ring,
+            CableArg::Devices => Cable::Devices,
+        }
+    }
 }
 
 /// From which side packets come.

@@ -109,9 +109,11 @@ impl Lab {
         self.stage(&Stage::Open { sessions: self.flows, per_second: 20_000.0 })
     }
 
-    /// Sends so many packets a second for so long.
+    /// Sends so many packets a second for so long: not the less for being slower, where others
+    /// have the CPU.
     pub fn send(&mut self, per_second: f64, time: Duration, ways: Ways) -> Seen {
-        let (rate, end) = (Rate::Packets(per_second), End::After(time));
+        let count = (per_second * time.as_secs_f64()) as u64;
+        let (rate, end) = (Rate::Packets(per_second), End::Packets(count));
         self.stage(&Stage::Traffic { rate, end, sizes: None, ways })
     }
 
@@ -137,9 +139,8 @@ pub fn assert_clean(seen: &Seen) {
     assert_eq!(seen.total.wrong, [0; 7], "{:?}", seen.examples);
     assert!(seen.port_trouble.is_empty(), "{:?}", seen.port_trouble);
     for counts in seen.total.counts {
-        let Counts { sent, received, lost, duplicated, reordered, unsent, .. } = counts;
+        let Counts { sent, received, lost, duplicated, reordered, .. } = counts;
         assert_eq!((received, lost, duplicated, reordered), (sent, 0, 0, 0), "{counts:?}");
-        assert_eq!(unsent, 0);
     }
     assert_eq!((seen.total.not_opened, seen.sessions_lost), (0, 0));
 }

@@ -70,6 +70,7 @@ fn show(course: &mut Course, points: &[Point]) {
         y: Axis::linear("loss, %"),
         series: Vec::new(),
         marks: Vec::new(),
+        wide: false,
     };
     let mut rows = Vec::new();
     for size in sizes {

@@ -131,7 +131,7 @@ impl Procedure {
         bench: &mut dyn Bench,
         audience: &mut dyn Audience,
     ) -> Report {
-        let started = jiff::Timestamp::now().to_string();
+        let started = jiff::Timestamp::now().strftime("%FT%TZ").to_string();
         let begin = Instant::now();
         let mut course = Course::new(profile, bench, audience);
         let end = self.measure(&mut course);

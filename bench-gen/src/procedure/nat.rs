@@ -245,6 +245,7 @@ pub(super) fn throughput(course: &mut Course, options: &LoadedThroughput) -> Res
             y: Axis::linear("throughput, packets/s"),
             series: vec![Series::new("repeats", Shape::Dots, points)],
             marks: Vec::new(),
+            wide: false,
         });
     }
     end
@@ -321,6 +322,7 @@ fn rate_plot(all: &[Opening]) -> Plot {
             Series::new("passed", Shape::Dots, dots(true)).toned(Tone::Good),
         ],
         marks: Vec::new(),
+        wide: false,
     }
 }
 
@@ -339,6 +341,7 @@ fn capacity_plot(all: &[Opening]) -> Plot {
             Series::new("passed", Shape::Dots, dots(true)).toned(Tone::Good),
         ],
         marks: Vec::new(),
+        wide: false,
     }
 }
 

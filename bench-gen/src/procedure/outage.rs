@@ -125,7 +125,14 @@ fn show(course: &mut Course, options: &Outage, seen: &Seen, at: Option<f64>) {
         at.map(|x| Mark { x, label: short_command(&options.run) }).into_iter().collect()
     };
     let draft = &mut course.draft;
-    draft.plots.push(plots::timeline("Outage timeline", seen, marks()));
+    let timeline = plots::timeline("Outage timeline", seen, marks());
+    let close = at.map(|at| {
+        let (title, longest) = ("Around the event", seen.outage_ms.value_at_quantile(0.99));
+        let after = (longest as f64 / 1000.0 * 3.0).clamp(1.0, 10.0);
+        plots::cut(timeline.clone(), title, at - 1.0, at + after)
+    });
+    draft.plots.push(timeline);
+    draft.plots.extend(close);
     draft.plots.extend(plots::missing(seen, marks()));
     draft.plots.extend(plots::outages(seen));
     draft.plots.extend(plots::latency("", &[("", seen)]));

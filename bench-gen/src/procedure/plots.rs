@@ -39,6 +39,7 @@ pub(super) fn latency(when: &str, seen: &[(&str, &Seen)]) -> Vec<Plot> {
             y: Axis::linear("packets, % of a direction"),
             series: density,
             marks: Vec::new(),
+            wide: false,
         },
         Plot {
             title: format!("Latency: share of packets that took longer{when}"),
@@ -46,6 +47,7 @@ pub(super) fn latency(when: &str, seen: &[(&str, &Seen)]) -> Vec<Plot> {
             y: Axis::log("packets that took longer, %"),
             series: named(longer, Shape::Line),
             marks: Vec::new(),
+            wide: false,
         },
     ]
 }
@@ -105,15 +107,20 @@ pub(super) fn flow_sizes(seen: &Seen) -> Option<Plot> {
         y: Axis::log("flows, in bins of an eighth of a decade"),
         series: vec![Series::new("flows", Shape::Dots, points)],
         marks: Vec::new(),
+        wide: false,
     })
 }
 
-/// Something of each tenth of a second over time: (seconds at the end, value).
+/// Something of each tenth of a second over time: (seconds at its beginning, value), the last one
+/// held to its end.
 fn over_time(seen: &Seen, value: impl Fn(&Snapshot) -> f64) -> Vec<(f64, f64)> {
-    let tenths = (1u32..).map(|tenth| f64::from(tenth) / 10.0);
-    let points: Vec<(f64, f64)> =
-        tenths.zip(&seen.series).map(|(time, tenth)| (time, value(tenth))).collect();
-    averaged(points)
+    let tenths = (0u32..).map(|tenth| f64::from(tenth) / 10.0);
+    let points = tenths.zip(&seen.series).map(|(time, tenth)| (time, value(tenth))).collect();
+    let mut points = averaged(points);
+    if let Some(last) = points.last() {
+        points.push((seen.series.len() as f64 / 10.0, last.1));
+    }
+    points
 }
 
 /// What arrived, packets a tenth of a second, by direction.
@@ -129,7 +136,17 @@ pub(super) fn timeline(title: &str, seen: &Seen, marks: Vec<Mark>) -> Plot {
         y: Axis::linear("arrived, packets in 100 ms"),
         series: WAYS.into_iter().map(of).filter(flown).collect(),
         marks,
+        wide: true,
     }
+}
+
+/// The part of a plot from `from` to `to`, under another title.
+pub(super) fn cut(mut plot: Plot, title: &str, from: f64, to: f64) -> Plot {
+    plot.title = title.to_owned();
+    for series in &mut plot.series {
+        series.points.retain(|point| (from..=to).contains(&point.0));
+    }
+    plot
 }
 
 /// Sent, not arrived by then: packets lost or late, by direction; `None` where there are none.
@@ -148,6 +165,7 @@ pub(super) fn missing(seen: &Seen, marks: Vec<Mark>) -> Option<Plot> {
         y: Axis::linear("missing, packets in 100 ms"),
         series: WAYS.into_iter().map(of).collect(),
         marks,
+        wide: true,
     })
 }
 
@@ -166,6 +184,7 @@ pub(super) fn connections(title: &str, seen: &Seen) -> Option<Plot> {
         y: Axis::linear("sessions/s"),
         series,
         marks: Vec::new(),
+        wide: false,
     })
 }
 
@@ -188,6 +207,7 @@ pub(super) fn outages(seen: &Seen) -> Option<Plot> {
         y: Axis::linear("flows silent for longer, %"),
         series: vec![Series::new("flows", Shape::Steps, thinned(points))],
         marks: Vec::new(),
+        wide: false,
     })
 }
 
@@ -196,7 +216,7 @@ fn averaged(points: Vec<(f64, f64)>) -> Vec<(f64, f64)> {
     let together = points.len().div_ceil(POINTS).max(1);
     let mean = |group: &[(f64, f64)]| {
         let sum: f64 = group.iter().map(|point| point.1).sum();
-        (group[group.len() - 1].0, sum / group.len() as f64)
+        (group[0].0, sum / group.len() as f64)
     };
     points.chunks(together).map(mean).collect()
 }

@@ -107,5 +107,6 @@ fn judge(course: &mut Course, kept: &[Trial]) {
         y: Axis::linear("most packets in 1 ms, × the mean"),
         series: vec![Series::new("repeats", Shape::Dots, points)],
         marks: Vec::new(),
+        wide: false,
     });
 }

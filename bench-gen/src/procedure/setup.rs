@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::Procedure;
-use crate::load::{End, Popularity, PortSetup, Profile, Rate, Sizes};
+use crate::load::{End, Load, Popularity, PortSetup, Profile, Rate, Sizes};
 use crate::report::{count, plural, short};
 
 /// Name and value, in order.
@@ -21,7 +21,7 @@ pub(super) fn lines(procedure: &Procedure, profile: &Profile) -> Vec<(String, St
             format!("{} in {}", count(u64::from(load.subscriber_count)), load.subscribers),
         ),
         ("servers", load.servers.to_string()),
-        ("ports", format!("{:?} to {:?}, pseudo-random (RFC 4814)", load.sports, load.dports)),
+        ("ports", ports(load)),
         ("protocols", protocols(load.protocols)),
         ("popularity", popularity(&load.popularity)),
         ("frame sizes", sizes(&load.sizes)),
@@ -71,6 +71,12 @@ fn port(port: &PortSetup) -> String {
     format!("{}, {} to {}{vlan}", port.device, port.address, port.next_hop)
 }
 
+fn ports(load: &Load) -> String {
+    let [(from, to), (least, most)] =
+        [&load.sports, &load.dports].map(|ports| (*ports.start(), *ports.end()));
+    format!("{from}–{to} to {least}–{most}, pseudo-random (RFC 4814)")
+}
+
 fn protocols(shares: [u32; 3]) -> String {
     let sum = shares.iter().sum::<u32>().max(1);
     let named = ["UDP", "TCP", "ICMP"].into_iter().zip(shares).filter(|(_, share)| *share > 0);
@@ -110,6 +116,7 @@ fn rate(rate: &Rate) -> String {
 fn end(end: &End) -> String {
     match end {
         End::After(time) => format!("after {} s", short(time.as_secs_f64())),
+        End::Packets(u64::MAX) => "when the capture has been sent".to_owned(),
         End::Packets(packets) => format!("after {}", plural(*packets, "packet")),
         End::Sessions(sessions) => format!("after {}", plural(*sessions, "session")),
     }

@@ -6,7 +6,8 @@ use super::options::ThroughputOptions;
 use super::plots;
 use super::search::{Bracket, search};
 use super::trial::{Setting, Trial, named, open_flows, profile_rate, size_name, sizes};
-use crate::report::model::{Axis, Figure, Mark, Plot, Series, Shape, Table, Tone};
+use crate::bench::Seen;
+use crate::report::model::{Axis, Figure, Plot, Series, Shape, Table, Tone};
 use crate::report::{full, percent, short};
 
 /// Trials below this share of the first rate are not made.
@@ -127,12 +128,24 @@ fn show(course: &mut Course, all: &[(Option<u16>, Throughput)]) {
     }
     course.draft.tables.push(results(all, &sizes));
     course.draft.tables.push(trial_table(all));
-    let best = trials().filter(|trial| trial.passed());
-    let best = best.max_by(|a, b| a.reached.total_cmp(&b.reached)).map(|trial| trial.seen.clone());
-    if let Some(seen) = best {
-        let plots = plots::latency("at the fastest rate that passed", &[("", &seen)]);
-        course.draft.plots.extend(plots);
+    latency_at_best(course, all, &sizes);
+}
+
+/// Latency at the fastest rate that passed, of a few sizes.
+fn latency_at_best(course: &mut Course, all: &[(Option<u16>, Throughput)], sizes: &[Option<u16>]) {
+    if sizes.len() > 3 {
+        return;
     }
+    let best = |size: &Option<u16>| {
+        let of = all.iter().filter(|(of, _)| of == size).flat_map(|(_, found)| &found.trials);
+        let passed = of.map(|(_, trial)| trial).filter(|trial| trial.passed());
+        let best = passed.max_by(|a, b| a.reached.total_cmp(&b.reached))?;
+        Some((size_name(*size), &best.seen))
+    };
+    let named: Vec<(String, &Seen)> = sizes.iter().filter_map(best).collect();
+    let named: Vec<(&str, &Seen)> =
+        named.iter().map(|(name, seen)| (name.as_str(), *seen)).collect();
+    course.draft.plots.extend(plots::latency("at the fastest rate that passed", &named));
 }
 
 /// Rates that were tried against their loss.
@@ -150,6 +163,7 @@ pub(super) fn tried<'a>(trials: impl Iterator<Item = &'a Trial>) -> Plot {
                 .toned(Tone::Good),
         ],
         marks: Vec::new(),
+        wide: false,
     }
 }
 
@@ -172,7 +186,8 @@ fn closing(size: &str, found: &Throughput) -> Plot {
             Series::new("failed", Shape::Dots, dots(false)).toned(Tone::Bad),
             Series::new("passed", Shape::Dots, dots(true)).toned(Tone::Good),
         ],
-        marks: Vec::<Mark>::new(),
+        marks: Vec::new(),
+        wide: false,
     }
 }
 
@@ -206,6 +221,7 @@ fn by_size(all: &[(Option<u16>, Throughput)]) -> Plot {
             Series::new("repeats", Shape::Dots, dots.collect()),
         ],
         marks: Vec::new(),
+        wide: false,
     }
 }
 

@@ -120,7 +120,11 @@ fn figure(figure: &Figure) -> Markup {
                 (svg::strip(figure))
                 p class="spread" {
                     "median of " (figure.repeats.len()) "; "
-                    (number::short(figure.min)) " – " (number::short(figure.max))
+                    @if figure.min == figure.max {
+                        "all alike"
+                    } @else {
+                        (number::short(figure.min)) " – " (number::short(figure.max))
+                    }
                 }
             } @else {
                 p class="spread" { "measured once" }
@@ -134,7 +138,7 @@ fn plots(plots: &[Plot]) -> Markup {
         @if !plots.is_empty() {
             section class="plots" {
                 @for plot in plots {
-                    figure {
+                    figure class=(if plot.wide { "wide" } else { "narrow" }) {
                         figcaption { h3 { (plot.title) } (svg::legend(plot)) }
                         (svg::plot(plot))
                     }
@@ -152,7 +156,8 @@ fn table(table: &Table) -> Markup {
         !table.rows.is_empty() && cells.clone().all(is_number)
     };
     let classes: Vec<&str> = (0..table.columns.len())
-        .map(|column| if numeric(column) { "number" } else { "words" })
+        // The first column names the row.
+        .map(|column| if column > 0 && numeric(column) { "number" } else { "words" })
         .collect();
     html! {
         section class="table" {
@@ -215,6 +220,7 @@ pub(crate) mod tests {
                     Series::new(evil, Shape::Bars, vec![(0.5, 2.0)]),
                 ],
                 marks: vec![Mark { x: 0.5, label: text() }],
+                wide: true,
             }],
         }
     }

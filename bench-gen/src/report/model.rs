@@ -74,6 +74,9 @@ pub struct Plot {
     /// Moments that are marked on the axis at the bottom.
     #[serde(default)]
     pub marks: Vec<Mark>,
+    /// Whether it takes the width of two.
+    #[serde(default)]
+    pub wide: bool,
 }
 
 /// A value of the axis at the bottom where something happened.
@@ -180,6 +183,18 @@ impl Figure {
             _ => (sorted[middle - 1] + sorted[middle]) / 2.0,
         };
         Some(Figure { name: name.into(), unit: unit.into(), median, min, max, repeats })
+    }
+}
+
+impl Plot {
+    /// A plot without marks.
+    pub fn new(title: impl Into<String>, x: Axis, y: Axis, series: Vec<Series>) -> Plot {
+        Plot { title: title.into(), x, y, series, marks: Vec::new(), wide: false }
+    }
+
+    /// The same over the width of two, with marks.
+    pub fn wide(self, marks: Vec<Mark>) -> Plot {
+        Plot { marks, wide: true, ..self }
     }
 }
 

@@ -8,7 +8,8 @@ use super::model::{Axis, Figure, Plot, Series, Shape, Tone};
 use super::number;
 use super::scale::Scale;
 
-const WIDTH: f64 = 640.0;
+const NARROW: f64 = 640.0;
+const WIDE: f64 = 1314.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 18.0;
@@ -21,6 +22,7 @@ const PLACES: usize = 640;
 
 /// The drawing area of a plot and what lies where in it.
 struct Area {
+    width: f64,
     x: Scale,
     y: Scale,
 }
@@ -32,13 +34,14 @@ impl Area {
         let bars = plot.series.iter().any(|series| series.shape == Shape::Bars);
         let floor = if bars && !plot.y.log { Some(0.0) } else { None };
         Area {
+            width: if plot.wide { WIDE } else { NARROW },
             x: Scale::over(points().map(|point| point.0).chain(marks), plot.x.log),
             y: Scale::over(points().map(|point| point.1).chain(floor), plot.y.log),
         }
     }
 
     fn x(&self, value: f64) -> Option<f64> {
-        self.x.place(value).map(|place| LEFT + place * (WIDTH - LEFT - RIGHT))
+        self.x.place(value).map(|place| LEFT + place * (self.width - LEFT - RIGHT))
     }
 
     fn y(&self, value: f64) -> Option<f64> {
@@ -54,7 +57,7 @@ impl Area {
 pub(super) fn plot(plot: &Plot) -> Markup {
     let area = Area::of(plot);
     html! {
-        svg class="plot" role="img" aria-label=(plot.title) viewBox={ "0 0 " (WIDTH) " " (HEIGHT) }
+        svg class="plot" role="img" aria-label=(plot.title) viewBox={ "0 0 " (area.width) " " (HEIGHT) }
             xmlns="http://www.w3.org/2000/svg" {
             title { (plot.title) }
             (x_axis(&area, &plot.x))
@@ -111,8 +114,8 @@ fn x_axis(area: &Area, axis: &Axis) -> Markup {
                 }
             }
         }
-        line class="axis" x1=(LEFT) x2=(WIDTH - RIGHT) y1=(bottom) y2=(bottom) {}
-        text class="name" x=(WIDTH - RIGHT) y=(HEIGHT - 6.0) text-anchor="end" { (axis.label) }
+        line class="axis" x1=(LEFT) x2=(area.width - RIGHT) y1=(bottom) y2=(bottom) {}
+        text class="name" x=(area.width - RIGHT) y=(HEIGHT - 6.0) text-anchor="end" { (axis.label) }
     }
 }
 
@@ -120,7 +123,7 @@ fn y_axis(area: &Area, axis: &Axis) -> Markup {
     html! {
         @for tick in area.y.ticks() {
             @if let Some(y) = area.y(tick.value) {
-                line class="grid" x1=(LEFT) x2=(WIDTH - RIGHT) y1=(px(y)) y2=(px(y)) {}
+                line class="grid" x1=(LEFT) x2=(area.width - RIGHT) y1=(px(y)) y2=(px(y)) {}
                 text class="label" x=(LEFT - 8.0) y=(px(y + 4.0)) text-anchor="end" {
                     (tick.label)
                 }
@@ -169,7 +172,7 @@ fn bars(area: &Area, points: &[(f64, f64)]) -> String {
     let mut path = String::new();
     for (x, y) in points.iter().filter_map(|point| area.at(point)) {
         let left = (x - width / 2.0).max(LEFT);
-        let right = (x + width / 2.0).min(WIDTH - RIGHT);
+        let right = (x + width / 2.0).min(area.width - RIGHT);
         let (left, right) = (px(left), px(right));
         let _ = write!(path, "M{left} {}V{}H{right}V{}Z", px(floor), px(y), px(floor));
     }
@@ -182,7 +185,7 @@ fn marks(area: &Area, plot: &Plot) -> Markup {
             @if let Some(x) = area.x(mark.x) {
                 line class="mark" x1=(px(x)) x2=(px(x)) y1=(TOP - 6.0) y2=(HEIGHT - BOTTOM) {}
                 text class="marked" x=(px(x)) y=(TOP - 10.0)
-                    text-anchor=(if x > WIDTH * 0.7 { "end" } else { "start" }) { (mark.label) }
+                    text-anchor=(if x > area.width * 0.7 { "end" } else { "start" }) { (mark.label) }
             }
         }
     }
@@ -293,6 +296,7 @@ mod tests {
                 Series::new("tried", Shape::Dots, vec![(20.0, 10.0)]).toned(Tone::Bad),
             ],
             marks: vec![Mark { x: 30.0, label: "kill <b>".to_owned() }],
+            wide: false,
         }
     }
 

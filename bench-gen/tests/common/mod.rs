@@ -1,5 +1,5 @@
 //! The bench around a relay, in one process: no devices, no root, no huge pages.
-#![allow(dead_code, reason = "no test needs all of it")]
+#![allow(dead_code, unreachable_pub, reason = "no test needs all of it")]
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;

@@ -45,7 +45,7 @@ metrics: {{ listen: \"127.0.0.1:0\" }}\n",
 fn profile(dir: &Path) -> String {
     let (inside, outside) = (memif(dir, 0, "client"), memif(dir, 1, "client"));
     format!(
-        "eal: {{ memory: 64M, hugepages: off, lcores: \"0@0\", idle: yield }}
+        "eal: {{ memory: 128M, hugepages: off, lcores: \"0@0\", idle: yield }}
 inside: {{ device: \"{inside}\", address: 10.0.0.254/24, next_hop: 10.0.0.1 }}
 outside: {{ device: \"{outside}\", address: 192.0.2.254/24, next_hop: 192.0.2.1 }}
 protocols: {{ udp: 50, tcp: 40, icmp: 10 }}

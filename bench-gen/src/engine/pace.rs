@@ -87,7 +87,7 @@ impl Pace {
         now_ns >= self.end_ns
             && self.per_ns.is_none_or(|per_ns| {
                 let late = (now_ns - self.end_ns) as f64 > self.patience.behind_ns;
-                late || self.credit(now_ns, per_ns) < self.burst
+                late || self.credit(now_ns, per_ns) < self.least(now_ns)
             })
     }
 
@@ -104,7 +104,7 @@ impl Pace {
             return 0.0;
         }
         let mut credit = self.credit(now_ns, per_ns);
-        if credit < self.burst {
+        if credit < self.least(now_ns) {
             return 0.0;
         }
         let Patience { behind_ns, catch_up } = self.patience;
@@ -114,9 +114,16 @@ impl Pace {
             credit = most;
         }
         let is_behind = credit >= 2.0 * self.burst;
-        let burst = if is_behind { credit.min(self.burst_max) } else { self.burst };
+        let burst = credit.min(if is_behind { self.burst_max } else { self.burst });
         self.next_ns = now_ns + (burst / per_ns / catch_up) as u64;
         burst
+    }
+
+    /// What must be due for a burst: behind the end nothing more will be, so what is left goes.
+    #[inline]
+    fn least(&self, now_ns: u64) -> f64 {
+        let is_end = now_ns >= self.end_ns;
+        if is_end { self.burst_max / f64::from(BURST_FRAMES) } else { self.burst }
     }
 
     #[inline]

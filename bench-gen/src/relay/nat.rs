@@ -37,15 +37,15 @@ pub struct Nat {
     chosen: u32,
     public: HashMap<(u8, Endpoint), Endpoint>,
     inside: HashMap<(u8, Endpoint), Endpoint>,
-    /// The newest mapping of each of two subscribers: protocol and inside endpoint.
-    newest: [Option<(u8, Endpoint)>; 2],
+    /// By protocol: the inside endpoints of the newest mappings of two subscribers.
+    newest: HashMap<u8, [Option<Endpoint>; 2]>,
 }
 
 impl Nat {
     /// A translator that has nothing translated.
     pub fn new(pool: Ipv4Addr) -> Nat {
         let (public, inside) = (HashMap::new(), HashMap::new());
-        Nat { pool, chosen: 0, public, inside, newest: [None; 2] }
+        Nat { pool, chosen: 0, public, inside, newest: HashMap::new() }
     }
 
     /// Whether the frame, which came in by `side`, would make a new mapping.
@@ -104,10 +104,9 @@ impl Nat {
 
     fn enter(&mut self, protocol: u8, inside: Endpoint, public: Endpoint) {
         self.public.insert((protocol, inside), public);
-        let known = self.newest.iter().flatten().any(|(_, newest)| newest.addr == inside.addr);
-        if !known {
-            self.newest.rotate_right(1);
-            self.newest[0] = Some((protocol, inside));
+        let newest = self.newest.entry(protocol).or_default();
+        if !newest.iter().flatten().any(|newest| newest.addr == inside.addr) {
+            *newest = [Some(inside), newest[0]];
         }
     }
 
@@ -133,9 +132,8 @@ impl Nat {
 
     /// An endpoint of another subscriber, of the same protocol.
     fn other(&self, protocol: u8, inside: Endpoint) -> Option<Endpoint> {
-        let is_other =
-            |(other, endpoint): &(u8, Endpoint)| *other == protocol && endpoint.addr != inside.addr;
-        self.newest.iter().flatten().copied().find(is_other).map(|(_, endpoint)| endpoint)
+        let newest = self.newest.get(&protocol)?;
+        newest.iter().flatten().copied().find(|endpoint| endpoint.addr != inside.addr)
     }
 }
 

@@ -92,9 +92,10 @@ fn every_packet_that_kronod_translates_is_right() -> Result<()> {
 /// The other way round: what a device does not do is seen.
 #[test]
 fn sessions_that_do_not_fit_are_missed() -> Result<()> {
-    let (output, report, _) = run(1_000)?;
-    ensure!(report["passed"] == false && output.status.code() == Some(1), "{report}");
-    let complaints = report["complaints"].to_string();
-    ensure!(complaints.contains("did not open"), "{complaints}");
+    let (_, report, _) = run(1_000)?;
+    let figures = report["figures"].as_array().context("a report has figures")?;
+    let loss = figures.iter().find(|figure| figure["name"] == "loss").context("a loss")?;
+    // Half of the sessions get no answer, and go on asking.
+    ensure!(loss["median"].as_f64().is_some_and(|percent| percent > 10.0), "{loss}");
     Ok(())
 }

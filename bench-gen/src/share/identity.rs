@@ -195,7 +195,8 @@ impl Identities {
 
     #[inline]
     fn server(&self, drawn: u64, member: u32) -> (u32, u16) {
-        let scale = |part: u64, count: u32| ((part & 0xffff_ffff) * u64::from(count) >> 32) as u32;
+        let scale =
+            |part: u64, count: u32| (((part & 0xffff_ffff) * u64::from(count)) >> 32) as u32;
         let (mut server, mut dport) = (scale(drawn, self.servers), scale(drawn >> 32, self.dports));
         if member > 0 {
             let moved = u64::from(server) + u64::from(member);
@@ -311,7 +312,7 @@ impl Divisor {
         if self.inverse == 0 {
             return (number, 0);
         }
-        let quotient = (u128::from(self.inverse) * u128::from(number) >> 64) as u32;
+        let quotient = ((u128::from(self.inverse) * u128::from(number)) >> 64) as u32;
         (quotient, number - quotient * self.divisor)
     }
 }

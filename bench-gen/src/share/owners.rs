@@ -14,7 +14,7 @@ use super::flow::Flow;
 fn place(key: &HashKey, flows: usize, protocol: Protocol, endpoint: Endpoint) -> usize {
     let address = u64::from(endpoint.addr.to_bits()) << 16 | u64::from(endpoint.port);
     let hash = key.hash(address, protocol as u64);
-    (u128::from(hash) * flows as u128 >> 64) as usize
+    ((u128::from(hash) * flows as u128) >> 64) as usize
 }
 
 /// Enters a flow whose endpoint was learnt.

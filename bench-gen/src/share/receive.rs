@@ -263,7 +263,7 @@ impl Share {
         let Transport::Tcp(_) = heard.heading.transport else { return Taken::Done };
         // The other end's next data acknowledges as well.
         let one_sided = self.plan.waits_from == self.plan.waits_until;
-        if !one_sided || self.flows[number as usize].heard(way) % tcp::ACK_EVERY != 0 {
+        if !one_sided || !self.flows[number as usize].heard(way).is_multiple_of(tcp::ACK_EVERY) {
             return Taken::Done;
         }
         let back = if way == Way::Up { Way::Down } else { Way::Up };

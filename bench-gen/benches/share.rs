@@ -114,6 +114,9 @@ impl Cable {
     }
 }
 
+/// A part of the cost, by its name.
+type Part = (&'static str, fn(Parts) -> Duration);
+
 fn share(c: &mut Criterion) {
     let loads = [("udp-64", [1, 0, 0]), ("tcp-64", [0, 1, 0]), ("icmp-64", [0, 0, 1])];
     for (name, protocols) in loads {
@@ -121,7 +124,7 @@ fn share(c: &mut Criterion) {
         let mut group = c.benchmark_group(name);
         group.throughput(Throughput::Elements(1)).sample_size(20);
         group.measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_secs(1));
-        let parts: [(&str, fn(Parts) -> Duration); 3] = [
+        let parts: [Part; 3] = [
             ("next", |parts| parts.next),
             ("take-and-answer", |parts| parts.take_up),
             ("take", |parts| parts.take_down),

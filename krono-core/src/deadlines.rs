@@ -27,6 +27,10 @@ pub struct Deadlines<'m> {
     high_water: usize,
     /// The record to compare next.
     cursor: usize,
+    /// Those of the records compared last that were due and were not given out yet: a bit for
+    /// each, counted from `stride`.
+    due: u64,
+    stride: usize,
     /// How many records are to be compared before the next [`Deadlines::advance`].
     debt: usize,
     now: Ticks,
@@ -41,7 +45,8 @@ pub struct Deadlines<'m> {
 /// visits of one record are at most one tick more apart.
 const CIRCLE_TICKS: usize = 2;
 
-/// So many deadlines are compared at once: four cache lines, enough for SIMD to pay.
+/// So many deadlines are compared at once: four cache lines, enough for SIMD to pay, and a bit of a
+/// word for each.
 const STRIDE: usize = 64;
 
 const NONE: u32 = 0;
@@ -53,6 +58,8 @@ impl<'m> Deadlines<'m> {
             at,
             high_water: 0,
             cursor: 0,
+            due: 0,
+            stride: 0,
             debt: 0,
             now: Ticks::default(),
             scheduled: 0,
@@ -103,23 +110,30 @@ impl<'m> Deadlines<'m> {
     /// other among those to be compared now. A caller may stop before that; the rest is added
     /// to the work of its next [`Deadlines::advance`].
     pub fn next_due(&mut self) -> Option<u32> {
-        while self.debt > 0 {
-            let stride = STRIDE.min(self.debt).min(self.high_water - self.cursor);
-            let compared = &mut self.at[self.cursor..][..stride];
-            if any_due(compared, self.now) {
-                let first = compared.iter().position(|&at| is_due(at, self.now))?;
-                compared[first] = NONE;
-                let index = self.cursor + first;
-                self.pass(first + 1);
-                return Some(index as u32);
+        loop {
+            while self.due != 0 {
+                let index = self.stride + self.due.trailing_zeros() as usize;
+                self.due &= self.due - 1;
+                // It may have got another deadline since it was compared.
+                if is_due(self.at[index], self.now) {
+                    self.at[index] = NONE;
+                    return Some(index as u32);
+                }
             }
-            self.pass(stride);
+            if self.debt == 0 {
+                return None;
+            }
+            self.compare();
         }
-        None
     }
 
-    /// Moves on by `count` records that have been compared.
-    fn pass(&mut self, count: usize) {
+    /// Compares the next records, as many as are compared at once.
+    fn compare(&mut self) {
+        let count = STRIDE.min(self.debt).min(self.high_water - self.cursor);
+        let compared = &self.at[self.cursor..][..count];
+        if any_due(compared, self.now) {
+            (self.due, self.stride) = (all_due(compared, self.now), self.cursor);
+        }
         self.debt -= count;
         self.cursor += count;
         if self.cursor == self.high_water {
@@ -139,11 +153,17 @@ fn any_due(compared: &[u32], now: Ticks) -> bool {
     compared.iter().fold(false, |any, &at| any | is_due(at, now))
 }
 
+/// A bit for each of these that is due.
+fn all_due(compared: &[u32], now: Ticks) -> u64 {
+    let due = |mask, (index, &at)| mask | u64::from(is_due(at, now)) << index;
+    compared.iter().enumerate().fold(0, due)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn all_due(deadlines: &mut Deadlines<'_>, now: Ticks) -> Vec<u32> {
+    fn taken(deadlines: &mut Deadlines<'_>, now: Ticks) -> Vec<u32> {
         deadlines.advance(now);
         std::iter::from_fn(|| deadlines.next_due()).collect()
     }
@@ -162,7 +182,7 @@ mod tests {
                 let mut fired = vec![0; 1000];
                 for (tick, &calls) in (0..45).zip(pace.iter().cycle()) {
                     let now = Ticks(start.wrapping_add(tick));
-                    for index in (0..calls).flat_map(|_| all_due(&mut deadlines, now)) {
+                    for index in (0..calls).flat_map(|_| taken(&mut deadlines, now)) {
                         assert!(now.reached(at(index)), "early");
                         let asked = if at(index).0 == 0 { Ticks(1) } else { at(index) };
                         assert!(now.since(asked) <= 3, "late: {now:?} for {asked:?}");
@@ -183,11 +203,11 @@ mod tests {
         deadlines.set(2, Ticks(6));
         deadlines.clear(2);
         for now in (0..=1 << 30).step_by(1 << 20).map(|later| Ticks(5 + later)) {
-            assert_eq!(all_due(&mut deadlines, now), []);
+            assert_eq!(taken(&mut deadlines, now), []);
         }
         let now = Ticks(deadline.0 + 1);
-        assert_eq!(all_due(&mut deadlines, now), [1]);
-        assert_eq!(all_due(&mut deadlines, Ticks(now.0 + 1)), []);
+        assert_eq!(taken(&mut deadlines, now), [1]);
+        assert_eq!(taken(&mut deadlines, Ticks(now.0 + 1)), []);
     }
 
     #[test]
@@ -207,6 +227,20 @@ mod tests {
         assert_eq!(most, 320);
         deadlines.advance(Ticks(5_000));
         assert_eq!(deadlines.debt, 64_000);
+    }
+
+    #[test]
+    fn a_deadline_that_changes_after_it_was_compared_is_not_given_out() {
+        let mut memory = [0; 8];
+        let mut deadlines = Deadlines::new(&mut memory);
+        (0..8).for_each(|index| deadlines.set(index, Ticks(5)));
+        deadlines.advance(Ticks(6));
+        assert_eq!(deadlines.next_due(), Some(0));
+        deadlines.set(3, Ticks(100));
+        deadlines.clear(4);
+        let others: Vec<_> = std::iter::from_fn(|| deadlines.next_due()).collect();
+        assert_eq!(others, [1, 2, 5, 6, 7]);
+        assert_eq!(taken(&mut deadlines, Ticks(101)), [3]);
     }
 
     #[test]

@@ -19,10 +19,10 @@ use krono_core::packet::{Endpoint, Layout, Mac, PacketMeta, Side, TcpFlags, TcpM
 use krono_core::parse as parser;
 use krono_core::program::{Program, Translation, Verdict};
 use krono_core::rewrite::{self, LinkHeader};
-use krono_core::shard::Outcomes;
+use krono_core::shard::{Action, Outcomes};
 use krono_core::time::Ticks;
 use krono_nat::config::Config;
-use krono_nat::{Nat, Probe, Record};
+use krono_nat::{Counts, Nat, Probe, Record};
 
 /// The script divides by these packets; it finds the number here.
 const PACKETS: usize = 1024;
@@ -30,6 +30,8 @@ const SUBSCRIBERS: usize = 64;
 const FRAME_LEN: usize = 60;
 const TTL: u8 = 64;
 const NOW: Ticks = Ticks(1000);
+/// When sessions have ended that were opened then.
+const AFTER: Ticks = Ticks(1_000_000);
 
 type Burst<T> = [T; BURST_MAX];
 
@@ -101,7 +103,11 @@ struct Bed {
 
 impl Bed {
     fn new() -> Box<Bed> {
-        let config = Config { sessions: 4 * PACKETS, subscribers: SUBSCRIBERS, ..config() };
+        Bed::with_room(4 * PACKETS)
+    }
+
+    fn with_room(sessions: usize) -> Box<Bed> {
+        let config = Config { sessions, subscribers: SUBSCRIBERS, ..config() };
         Box::new(Bed {
             worked: shard(&config, NOW),
             outcomes: Outcomes::new(),
@@ -126,6 +132,12 @@ impl Bed {
             shard.process(self.side, frames, NOW, &mut (), scratch, &mut self.outcomes);
             black_box(&self.outcomes);
         }
+    }
+
+    /// Lets all sessions end, as housekeeping does.
+    fn end(&mut self) {
+        let nat = &mut self.worked.0.program;
+        while nat.tick(black_box(AFTER), &mut ()) {}
     }
 
     fn decide(&mut self) {
@@ -168,6 +180,15 @@ fn assert_passed(bed: Box<Bed>) {
     assert_forwarded(&bed);
 }
 
+fn assert_dropped(bed: Box<Bed>) {
+    let fates: Vec<Action> = bed.outcomes.iter().map(|outcome| outcome.action).collect();
+    assert!(fates.iter().all(|fate| matches!(fate, Action::Drop(_))), "{fates:?}");
+}
+
+fn assert_ended(bed: Box<Bed>) {
+    assert_eq!(bed.worked.0.program.counts(), Counts::default());
+}
+
 fn assert_decided(mut bed: Box<Bed>) {
     let nat = &mut bed.worked.0.program;
     for record in bed.records.iter().flatten() {
@@ -189,6 +210,23 @@ fn udp_in() -> Box<Bed> {
     let (bed, left) = Bed::new().pass(Side::Inside, &packets(None));
     let answers: Vec<Packet> = left.iter().map(|packet| packet.answer(None)).collect();
     bed.with_next(Side::Outside, &answers)
+}
+
+/// A flood into a full table, of which nobody is told any more in this tick.
+fn tcp_full() -> Box<Bed> {
+    let (bed, _) = Bed::with_room(PACKETS).pass(Side::Inside, &packets(None));
+    let mut bed = bed.with_next(Side::Inside, &packets(Some(syn(100))));
+    bed.process();
+    bed.with_next(Side::Inside, &packets(Some(syn(100))))
+}
+
+/// A flood from the Internet to public ports that nobody has.
+fn udp_unknown() -> Box<Bed> {
+    let packet = |flow: usize| {
+        let src = ep(&format!("203.0.113.{}:443", flow % 251));
+        Packet { src, dst: ep(&format!("198.51.100.1:{}", 2000 + flow)), tcp: None }
+    };
+    Bed::new().with_next(Side::Outside, &(0..PACKETS).map(packet).collect::<Vec<_>>())
 }
 
 fn tcp_new() -> Box<Bed> {
@@ -311,5 +349,21 @@ fn burst(mut bed: Box<Bed>) -> Box<Bed> {
     bed
 }
 
-library_benchmark_group!(name = path, benchmarks = [parse, decide, write, burst]);
+#[library_benchmark(teardown = assert_dropped)]
+#[bench::tcp_full(tcp_full())]
+#[bench::udp_unknown(udp_unknown())]
+fn flood(mut bed: Box<Bed>) -> Box<Bed> {
+    bed.process();
+    bed
+}
+
+#[library_benchmark(teardown = assert_ended)]
+#[bench::udp(udp_out())]
+#[bench::tcp(tcp_out())]
+fn end(mut bed: Box<Bed>) -> Box<Bed> {
+    bed.end();
+    bed
+}
+
+library_benchmark_group!(name = path, benchmarks = [parse, decide, write, burst, flood, end]);
 main!(library_benchmark_groups = path);

@@ -1,5 +1,6 @@
 //! What an operator chooses about a translator. Everything here has been validated before.
 
+use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
 
 use ipnet::Ipv4Net;
@@ -128,6 +129,7 @@ pub struct Rule {
 
 impl Firewall {
     /// Whether a session may open whose first packet goes from `from` to `to`.
+    #[inline]
     pub fn admits(&self, side: Side, protocol: Protocol, from: Endpoint, to: Endpoint) -> bool {
         let rule = self.rules.iter().find(|rule| rule.matches(side, protocol, from, to));
         match rule {
@@ -141,9 +143,16 @@ impl Rule {
     fn matches(&self, side: Side, protocol: Protocol, from: Endpoint, to: Endpoint) -> bool {
         self.opened_from == side
             && self.protocol.is_none_or(|only| only == protocol)
-            && self.from.contains(&from.addr)
-            && self.to.contains(&to.addr)
+            && is_in(from.addr, &self.from)
+            && is_in(to.addr, &self.to)
             && (protocol == Protocol::Icmp
                 || (self.source_port.contains(&from.port) && self.port.contains(&to.port)))
     }
+}
+
+/// Whether an address lies in a network. (Ipv4Net's own question makes both its ends first.)
+#[inline]
+pub(crate) fn is_in(addr: Ipv4Addr, net: &Ipv4Net) -> bool {
+    let differs = addr.to_bits() ^ net.addr().to_bits();
+    u64::from(differs) >> (32 - net.prefix_len()) == 0
 }

@@ -15,34 +15,39 @@ const DUE_MAX: usize = 256;
 
 /// So many are looked at together, so that the memory that one waits for is fetched while others
 /// are worked on.
-const BATCH: usize = 32;
+const BATCH: usize = 16;
+
+type Batch = ArrayVec<u32, BATCH>;
 
 impl Nat<'_> {
     /// Whether there may be more to expire now.
+    ///
+    /// While a batch of sessions ends, what the end of the next batch takes is being fetched, and
+    /// the records of the one after that.
     pub(crate) fn expire(&mut self, now: Ticks, events: &mut impl Events<Event>) -> bool {
         self.deadlines.advance(now);
-        let mut due = 0;
-        while due < DUE_MAX {
-            let batch = self.next_due();
-            due += batch.len();
-            for index in &batch {
+        let (mut due, mut next, mut present) = (0, Batch::new(), Batch::new());
+        loop {
+            let found = if due < DUE_MAX { self.next_due() } else { Batch::new() };
+            due += found.len();
+            for index in &next {
                 self.prefetch_end(*index, now);
             }
-            for index in &batch {
+            for index in &present {
                 self.end_or_wait(*index, now, events);
             }
-            if !batch.is_full() {
+            if found.is_empty() && next.is_empty() {
                 break;
             }
+            (present, next) = (next, found);
         }
         self.ports.tick(now);
         due >= DUE_MAX
     }
 
     /// Records that are to be looked at, which are being fetched.
-    fn next_due(&mut self) -> ArrayVec<u32, BATCH> {
-        let batch: ArrayVec<u32, BATCH> =
-            std::iter::from_fn(|| self.deadlines.next_due()).take(BATCH).collect();
+    fn next_due(&mut self) -> Batch {
+        let batch: Batch = std::iter::from_fn(|| self.deadlines.next_due()).take(BATCH).collect();
         for index in &batch {
             table::prefetch(self.entries, *index as usize);
         }

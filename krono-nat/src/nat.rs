@@ -224,13 +224,15 @@ impl Nat<'_> {
         let mapping = self.probed_mapping(record, probe);
         let session = mapping.and_then(|at| self.session_of(at, record.dst, record.now));
         let session = match session {
-            Some(session) => session,
+            Some(session) => {
+                self.note_sent(session, record, events);
+                session
+            }
             None => match self.open_from_inside(mapping, probe.place, record, events) {
                 Ok(session) => session,
                 Err(refusal) => return refusal,
             },
         };
-        self.note_sent(session, record, events);
         let entry = &self.entries[session as usize];
         if entry.flags.has(Flags::HAIRPIN) {
             return self.turn_around(session, record, events);
@@ -472,7 +474,12 @@ impl Nat<'_> {
     }
 
     /// A packet from inside keeps its session alive (RFC 4787, REQ-6).
-    fn note_sent(&mut self, session: u32, record: &Record, events: &mut impl Events<Event>) {
+    pub(crate) fn note_sent(
+        &mut self,
+        session: u32,
+        record: &Record,
+        events: &mut impl Events<Event>,
+    ) {
         match self.follow(session, Side::Inside, record, events) {
             Timer::Restart => self.prolong(session, record.now),
             Timer::Shorten => self.shorten(session, record.now),
@@ -543,7 +550,7 @@ impl Nat<'_> {
     /// Without room for a permit the packet passes all the same (existing sessions are not to be
     /// disturbed, RFC 6888, REQ-11), and the next one tries again.
     #[cold]
-    fn note_first_sent(&mut self, session: u32) {
+    pub(crate) fn note_first_sent(&mut self, session: u32) {
         let grants = self.policy.filtering == Filtering::AddressDependent;
         if !grants || self.grant(session).is_ok() {
             self.entries[session as usize].flags.insert(Flags::SENT);

@@ -6,10 +6,10 @@ use krono_core::packet::{Endpoint, Kind, Protocol, Side, TcpFlags};
 use krono_core::ports::Lookup;
 use krono_core::program::{Events, IcmpError, Translation, Verdict};
 use krono_core::table::prefetch;
-use krono_core::time::Ticks;
+use krono_core::time::{Span, Ticks};
 use rand_chacha::rand_core::Rng;
 
-use crate::config::Filtering;
+use crate::config::{Filtering, is_in};
 use crate::entry::{Entry, EntryKind, Flags, Key};
 use crate::events::{Change, Event};
 use crate::nat::{Decision, Nat, refuse, timeout};
@@ -18,7 +18,8 @@ use crate::tcp::Connection;
 
 impl Nat<'_> {
     /// Opens a session for a packet from a subscriber, whose `mapping` was found if it has one, or
-    /// finds the untranslated session that the packet is in. `subscriber` is a hint.
+    /// finds the untranslated session that the packet is in, and notes the packet there.
+    /// `subscriber` is a hint.
     #[cold]
     pub(crate) fn open_from_inside(
         &mut self,
@@ -30,6 +31,7 @@ impl Nat<'_> {
         if self.may_have_own_record(mapping) {
             let session_key = Key::session(record.protocol, record.src, record.dst);
             if let Some(session) = self.find_or_bury(session_key, record.now, events) {
+                self.note_sent(session, record, events);
                 return Ok(session);
             }
             mapping = self.mapping_of(record.protocol, record.src);
@@ -41,19 +43,20 @@ impl Nat<'_> {
             return refuse(DropReason::FirewallRule);
         }
         if self.is_excluded(record.dst) {
-            return self.open_untranslated(record.src, record.dst, record, events);
+            let session = self.open_untranslated(record.src, record.dst, record, events)?;
+            self.note_sent(session, record, events);
+            return Ok(session);
         }
         self.check_hairpin(record)?;
         let permits = u32::from(self.policy.filtering == Filtering::AddressDependent);
-        let mapping = match mapping {
-            Some(mapping) => {
-                let has_session = self.entries[mapping as usize].flags.has(Flags::SESSION);
-                self.has_room(record, permits + u32::from(has_session))?;
-                mapping
-            }
-            None => self.open_mapping(record, subscriber, permits + 1, events)?,
+        let Some(mapping) = mapping else {
+            return self.open_mapping(record, subscriber, permits + 1, events);
         };
-        self.attach(mapping, Side::Inside, record.dst, record, events)
+        let has_session = self.entries[mapping as usize].flags.has(Flags::SESSION);
+        self.has_room(record, permits + u32::from(has_session))?;
+        let session = self.attach(mapping, Side::Inside, record.dst, record, events)?;
+        self.note_sent(session, record, events);
+        Ok(session)
     }
 
     /// Opens a session for a packet from `remote` to a mapping, if the filter and the firewall
@@ -134,7 +137,8 @@ impl Nat<'_> {
         Ok(session)
     }
 
-    /// A new mapping for the sender of a packet, at the sender's one public address.
+    /// A new mapping for the sender of a packet, at the sender's one public address, with the
+    /// session that the packet opens.
     fn open_mapping(
         &mut self,
         record: &Record,
@@ -153,12 +157,16 @@ impl Nat<'_> {
                 self.subscribers.add(record.src.addr, index).map_err(exhausted)?
             }
         };
-        let opened = self.map_port(record, subscriber, wanted);
-        match opened {
+        match self.map_port(record, subscriber, wanted) {
             Ok(mapping) => {
                 self.subscribers.acquire(subscriber, record.protocol);
                 self.counts.mappings += 1;
+                self.counts.sessions += 1;
                 self.emit(Change::MappingCreated, mapping, events);
+                self.emit(Change::SessionCreated, mapping, events);
+                if self.policy.filtering == Filtering::AddressDependent {
+                    self.note_first_sent(mapping);
+                }
                 Ok(mapping)
             }
             Err(reason) => {
@@ -169,36 +177,41 @@ impl Nat<'_> {
         }
     }
 
+    /// The record of a new mapping and its first session, written in one go.
     fn map_port(
         &mut self,
         record: &Record,
         subscriber: u32,
         wanted: u32,
     ) -> Result<u32, DropReason> {
-        if self.subscribers.mappings(subscriber, record.protocol) >= self.ports_per_subscriber {
+        let (protocol, inside, now) = (record.protocol, record.src, record.now);
+        if self.subscribers.mappings(subscriber, protocol) >= self.ports_per_subscriber {
             return Err(DropReason::SubscriberPorts);
         }
         if self.room() < wanted {
             return Err(DropReason::SessionsFull);
         }
-        let (protocol, inside) = (record.protocol, record.src);
-        let nowhere = Translation::new(inside, Endpoint::default());
-        let entry = Entry::mapping(protocol, nowhere, subscriber);
-        let mapping = self.create(entry).map_err(|_| DropReason::SessionsFull)?;
         let address = self.subscribers.pool_index(subscriber);
-        let random = self.rng.next_u64();
-        match self.ports.allocate(protocol, address, inside.port, mapping, random, record.now) {
-            Some(outside) => {
-                let entry = &mut self.entries[mapping as usize];
-                entry.translation = Translation::new(inside, outside);
-                entry.asked_until = record.now;
-                Ok(mapping)
-            }
-            None => {
-                self.destroy(mapping);
-                Err(DropReason::PortsExhausted)
-            }
+        let (next, rng) = (self.free.next(), &mut self.rng);
+        let random = || rng.next_u32();
+        let outside = self.ports.allocate(protocol, address, inside.port, next, random, now);
+        let outside = outside.ok_or(DropReason::PortsExhausted)?;
+        let mut entry = Entry::mapping(protocol, Translation::new(inside, outside), subscriber);
+        entry.begin(record.dst, Ticks::default(), connection(Side::Inside, record));
+        entry.deadline = now.after(timeout(&self.policy, &entry));
+        entry.asked_until = entry.deadline;
+        if self.policy.filtering != Filtering::AddressDependent {
+            entry.flags.insert(Flags::SENT);
         }
+        if self.is_public(record.dst) {
+            entry.flags.insert(Flags::HAIRPIN);
+        }
+        let created = self.create(entry);
+        debug_assert!(created.is_err() || created == Ok(next), "the port is its record's");
+        created.map_err(|_| {
+            self.ports.release(protocol, outside, now, Span(0));
+            DropReason::SessionsFull
+        })
     }
 
     /// Gives a mapping a session with `remote`: its own first one, or a further one. The caller
@@ -322,10 +335,12 @@ impl Nat<'_> {
         self.revoke(session);
         let entry = self.entries[session as usize];
         match entry.kind() {
+            EntryKind::Mapping if entry.users == 0 && !entry.flags.has(Flags::STATIC) => {
+                self.forget_mapping(session, now, events);
+            }
             EntryKind::Mapping => {
                 self.entries[session as usize].end();
                 self.deadlines.clear(session);
-                self.end_if_idle(session, now, events);
             }
             EntryKind::Session => {
                 self.destroy(session);
@@ -346,15 +361,19 @@ impl Nat<'_> {
         now: Ticks,
         events: &mut impl Events<Event>,
     ) {
-        let entry = self.entries[mapping as usize];
-        if !entry.is_idle() {
-            return;
+        if self.entries[mapping as usize].is_idle() {
+            self.forget_mapping(mapping, now, events);
         }
+    }
+
+    /// Ends a mapping that has nothing left to live for.
+    fn forget_mapping(&mut self, mapping: u32, now: Ticks, events: &mut impl Events<Event>) {
         self.counts.mappings -= 1;
         self.emit(Change::MappingDeleted, mapping, events);
-        let hold = self.policy.timeouts.port_hold;
-        self.ports.release(entry.protocol(), entry.translation.outside(), now, hold);
-        self.subscribers.release(entry.subscriber, entry.protocol());
+        let entry = &self.entries[mapping as usize];
+        let (protocol, outside) = (entry.protocol(), entry.translation.outside());
+        self.subscribers.release(entry.subscriber, protocol);
+        self.ports.release(protocol, outside, now, self.policy.timeouts.port_hold);
         self.destroy(mapping);
     }
 
@@ -449,7 +468,7 @@ impl Nat<'_> {
     }
 
     fn is_excluded(&self, remote: Endpoint) -> bool {
-        self.policy.exclude.iter().any(|net| net.contains(&remote.addr))
+        self.policy.exclude.iter().any(|net| is_in(remote.addr, net))
     }
 
     fn is_public(&self, endpoint: Endpoint) -> bool {
@@ -457,7 +476,7 @@ impl Nat<'_> {
     }
 
     fn is_inside(&self, endpoint: Endpoint) -> bool {
-        self.inside.iter().any(|net| net.contains(&endpoint.addr))
+        self.inside.iter().any(|net| is_in(endpoint.addr, net))
     }
 
     pub(crate) fn emit(&self, change: Change, index: u32, events: &mut impl Events<Event>) {

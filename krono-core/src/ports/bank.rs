@@ -157,18 +157,22 @@ pub(super) struct Class<'a> {
 
 impl Class<'_> {
     /// Gives a random free port to `mapping`; `None` if no port is free.
-    pub(super) fn allocate(&mut self, mapping: u32, random: u64) -> Option<u16> {
+    pub(super) fn allocate(
+        &mut self,
+        mapping: u32,
+        mut random: impl FnMut() -> u32,
+    ) -> Option<u16> {
         if self.range.len == self.state.taken {
             return None;
         }
         if self.state.is_drawn == 0 {
-            (self.state.drawn, self.state.is_drawn) = ((random >> 32) as u32, 1);
+            (self.state.drawn, self.state.is_drawn) = (random(), 1);
         }
         let position = position_drawn(self.state, self.range);
         let port = self.free_list[usize::from(position)] ^ position;
         self.take_free_at(position);
         self.entries[usize::from(port)] = owned_by(mapping);
-        self.state.drawn = random as u32;
+        self.state.drawn = random();
         prefetch(self.free_list, position_drawn(self.state, self.range).into());
         Some(port)
     }

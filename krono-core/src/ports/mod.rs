@@ -198,12 +198,12 @@ impl<'m> Ports<'m> {
     }
 
     /// Gives a free port of the pool address with this index to `mapping`: any with the same
-    /// chance, if `random` is; `None` if there is none.
+    /// chance, if `random` numbers are; `None` if there is none.
     ///
     /// Where the range reaches below 1024, an inside port below 1024 gets one below 1024 and any
     /// other one that is not (RFC 4787, REQ-3a); such a class does not fall back on the other.
-    /// `random` must be unguessable (RFC 6888, REQ-15). It chooses the port after this one, and only
-    /// the first time this one.
+    /// `random` must be unguessable (RFC 6888, REQ-15). It is asked once, for the port after this
+    /// one, but the first time for this one as well.
     ///
     /// # Panics
     /// If `mapping` is [`MAPPINGS_MAX`] or more.
@@ -213,7 +213,7 @@ impl<'m> Ports<'m> {
         address: u32,
         inside_port: u16,
         mapping: u32,
-        random: u64,
+        random: impl FnMut() -> u32,
         now: Ticks,
     ) -> Option<Endpoint> {
         let class = self.class_wanted(protocol, inside_port);

@@ -50,16 +50,16 @@ fn a_port_goes_from_free_to_owned_to_held_to_free() {
     assert_eq!(ports.lookup(udp, Endpoint::new([198, 51, 100, 1].into(), 5000)), Lookup::NotPool);
     assert_eq!(ports.lookup(udp, public), Lookup::Free);
 
-    assert_eq!(ports.allocate(udp, 0, 80, 7, 99, NOW), Some(public));
+    assert_eq!(ports.allocate(udp, 0, 80, 7, || 99, NOW), Some(public));
     assert_eq!(ports.lookup(udp, public), Lookup::Owned(7));
     assert_eq!(ports.lookup(tcp, public), Lookup::Free);
-    assert_eq!(ports.allocate(udp, 0, 80, 8, 99, NOW), None);
+    assert_eq!(ports.allocate(udp, 0, 80, 8, || 99, NOW), None);
     assert_eq!(ports.counts(udp), Counts { free: 0, held: 0, owned: 1 });
 
     ports.release(udp, public, NOW, HOLD);
     assert_eq!(ports.lookup(udp, public), Lookup::Held);
     assert_eq!(ports.counts(udp), Counts { free: 0, held: 1, owned: 0 });
-    assert_eq!(ports.allocate(udp, 0, 80, 8, 99, Ticks(NOW.0.wrapping_add(HOLD.0))), None);
+    assert_eq!(ports.allocate(udp, 0, 80, 8, || 99, Ticks(NOW.0.wrapping_add(HOLD.0))), None);
     ports.tick(Ticks(NOW.0.wrapping_add(HOLD.0 + 5)));
     assert_eq!(ports.lookup(udp, public), Lookup::Free);
     assert_eq!(ports.counts(udp), Counts { free: 1, held: 0, owned: 0 });

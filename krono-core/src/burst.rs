@@ -3,12 +3,11 @@
 
 use std::hint::cold_path;
 
-use crate::frame::{Frame, Frames, Set};
+use crate::frame::{BURST_MAX, Frames, Set};
 use crate::packet::Side;
-use crate::parse::parse_into;
 use crate::program::{Events, Program, Verdict};
-use crate::router::{Admitted, Way};
-use crate::shard::{Action, Found, Outcomes, Packet, Scratch, Shard, Step};
+use crate::router::Way;
+use crate::shard::{Found, Outcomes, Scratch, Shard, Step};
 use crate::time::Ticks;
 
 impl<P: Program> Shard<P> {
@@ -89,9 +88,28 @@ impl<P: Program> Shard<P> {
         scratch: &Scratch<P>,
         outcomes: &mut Outcomes,
     ) {
+        // Twice, so that neither asks at every step where it comes from.
+        match side {
+            Side::Inside => self.finish_from(Side::Inside, frames, now, events, scratch, outcomes),
+            Side::Outside => {
+                self.finish_from(Side::Outside, frames, now, events, scratch, outcomes);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn finish_from(
+        &mut self,
+        side: Side,
+        frames: &mut (impl Frames + ?Sized),
+        now: Ticks,
+        events: &mut impl Events<P::Event>,
+        scratch: &Scratch<P>,
+        outcomes: &mut Outcomes,
+    ) {
         let (mut exceptions, mut way) = (scratch.exceptions.iter(), Way::NONE);
-        let all = scratch.packets.iter().zip(&scratch.steps).enumerate();
-        for (index, (packet, Step { record, probe })) in all.take(frames.len()) {
+        for index in 0..frames.len().min(BURST_MAX) {
+            let (packet, Step { record, probe }) = (&scratch.packets[index], &scratch.steps[index]);
             if !scratch.transit.contains(index) {
                 way = Way::NONE;
                 let what = *exceptions.next().expect("what is not in transit is an exception");
@@ -99,42 +117,26 @@ impl<P: Program> Shard<P> {
                 outcomes.push(self.finish_exception(what, side, frame, packet, now));
                 continue;
             }
-            let action = match self.program.step(record, probe, events) {
-                Verdict::Forward { to, source, destination } => {
-                    let (slots, bytes) = ((source, destination), frames.frame(index).into_bytes());
-                    if self.pass(to, slots, bytes, packet, &way) {
-                        outcomes.send(index, to);
+            let (to, slots) = match self.program.pass(side, record, probe) {
+                Some(slot) => (side.opposite(), slot.inside_end(side)),
+                None => match self.program.step(record, probe, events) {
+                    Verdict::Forward { to, source, destination } => (to, (source, destination)),
+                    verdict => {
+                        let frame = &mut frames.frame(index);
+                        outcomes.push(self.withhold(verdict, side, frame, packet, now).into());
                         continue;
                     }
-                    let frame = &mut frames.frame(index);
-                    match self.forward((side, to), slots, frame, packet, &mut way, now) {
-                        Ok(()) => {
-                            outcomes.send(index, to);
-                            continue;
-                        }
-                        Err(action) => action,
-                    }
-                }
-                Verdict::Drop(reason) => Action::Drop(reason),
-                verdict => self.withhold(verdict, side, &mut frames.frame(index), packet, now),
+                },
             };
-            outcomes.push(action.into());
-        }
-    }
-
-    /// Parse and admit: nothing here depends on the packets before.
-    #[inline]
-    fn look(&self, side: Side, frame: &Frame<'_>, packet: &mut Packet) -> Found {
-        let Packet { meta, layout } = packet;
-        if let Err(reason) = parse_into(frame.bytes(), *frame.wire_len, meta, layout) {
-            cold_path();
-            return Found::Broken(reason);
-        }
-        match self.router.admit(side, meta, layout) {
-            Ok(Admitted::Transit) => Found::Transit,
-            Ok(Admitted::Local) => Found::Local,
-            Ok(Admitted::Arp) => Found::Arp,
-            Err(refusal) => Found::Refused(refusal),
+            if self.pass(to, slots, frames.frame(index).into_bytes(), packet, &way) {
+                outcomes.send(index, to);
+                continue;
+            }
+            let frame = &mut frames.frame(index);
+            match self.forward((side, to), slots, frame, packet, &mut way, now) {
+                Ok(()) => outcomes.send(index, to),
+                Err(action) => outcomes.push(action.into()),
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The Internet checksum: whole (RFC 1071) and incremental (RFC 1624).
 //!
 //! One's complement has two zeros, 0x0000 and 0xffff, and that is where incremental updates go
-//! wrong. Here a delta is never 0x0000: "nothing changed" is 0xffff ([`NO_CHANGE`]). An updated
-//! checksum is then the very one that summing again would give, whichever zero came in, unless
-//! the data is all zeros: its own checksum is 0xffff, and the update says 0. Only an ICMP echo
-//! reply can be all zeros; see [`nonzero`].
+//! wrong. Here a [`Delta`] is never 0x0000: "nothing changed" is 0xffff. An updated checksum is
+//! then the very one that summing again would give, whichever zero came in, unless the data is all
+//! zeros: its own checksum is 0xffff, and the update says 0. Only an ICMP echo reply can be all
+//! zeros; see [`nonzero`].
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// A one's complement sum under way, of 16-bit words in network byte order.
 ///
@@ -16,10 +18,10 @@ pub struct Sum(u64);
 /// The folded sum of data with a correct checksum in it (RFC 1071, 1).
 pub const VALID: u16 = 0xffff;
 
-/// The delta of a replacement that leaves the sum as it is.
-pub const NO_CHANGE: u16 = 0xffff;
-
 impl Sum {
+    /// Of no words.
+    pub const ZERO: Sum = Sum(0);
+
     /// Adds one 16-bit word.
     #[inline]
     pub const fn add_u16(self, word: u16) -> Sum {
@@ -48,10 +50,14 @@ impl Sum {
     /// The sum folded to 16 bits, not complemented; 0 only if every word was 0.
     #[inline]
     pub const fn fold(self) -> u16 {
+        u16::from_be(self.fold_as_loaded())
+    }
+
+    #[inline]
+    const fn fold_as_loaded(self) -> u16 {
         let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
         let sum = sum + carry as u32;
-        let (sum, carry) = (sum as u16).overflowing_add((sum >> 16) as u16);
-        u16::from_be(sum + carry as u16)
+        add(sum as u16, (sum >> 16) as u16)
     }
 
     /// Whether this is the sum of data with a correct checksum in it (RFC 1071, 1).
@@ -70,33 +76,61 @@ impl Sum {
     }
 }
 
-/// What a sum gains when words summing to `old` are replaced by words summing to `new`:
-/// `~m + m'` of RFC 1624. Never 0.
+/// One's complement addition; 0 only if both are.
 #[inline]
-pub const fn delta(old: Sum, new: Sum) -> u16 {
-    Sum(NO_CHANGE as u64).add_u16(!old.fold()).add_u16(new.fold()).fold()
+const fn add(one: u16, other: u16) -> u16 {
+    let (sum, carry) = one.overflowing_add(other);
+    sum + carry as u16
 }
 
-/// The delta of the opposite replacement. Never 0.
-#[inline]
-pub const fn inverse(delta: u16) -> u16 {
-    if delta == NO_CHANGE { NO_CHANGE } else { !delta }
+/// What a sum gains when some of its words are replaced: `~m + m'` of RFC 1624, never 0 (but in
+/// memory that was cleared, where it means nothing). It stands as the machine loads words, so that a
+/// checksum is updated where it lies.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(transparent)]
+pub struct Delta(u16);
+
+impl Delta {
+    /// That of a replacement which leaves the sum as it is.
+    pub const NONE: Delta = Delta(0xffff);
+
+    /// That of the replacement of words summing to `old` by words summing to `new`.
+    #[inline]
+    pub const fn between(old: Sum, new: Sum) -> Delta {
+        Delta::NONE.and(Delta(!old.fold_as_loaded())).and(Delta(new.fold_as_loaded()))
+    }
+
+    /// That of both replacements.
+    #[inline]
+    pub const fn and(self, other: Delta) -> Delta {
+        Delta(add(self.0, other.0))
+    }
+
+    /// That of the opposite replacement.
+    #[inline]
+    pub const fn inverse(self) -> Delta {
+        if self.0 == Delta::NONE.0 { Delta::NONE } else { Delta(!self.0) }
+    }
+
+    /// The checksum, as it stands in a packet, after the replacement: `HC' = HC - ~m - m'`, eqn. 4
+    /// of RFC 1624, in one's complement.
+    #[inline]
+    pub const fn update(self, checksum: [u8; 2]) -> [u8; 2] {
+        let (difference, borrow) = u16::from_ne_bytes(checksum).overflowing_sub(self.0);
+        (difference - borrow as u16).to_ne_bytes()
+    }
 }
 
-/// The checksum after its words gained the sum of some deltas: `HC' = ~(~HC + ~m + m')`, eqn. 3
-/// of RFC 1624.
-#[inline]
-pub const fn update(checksum: u16, deltas: Sum) -> u16 {
-    deltas.add_u16(!checksum).checksum()
-}
-
-/// The same checksum in the form that is never 0.
+/// The same checksum, as it stands in a packet, in the form that is never 0.
 ///
 /// UDP needs it, where 0 says that there is no checksum (RFC 768), and so does data that may be
 /// all zeros: 0xffff is right for that, and verifies wherever 0 does.
 #[inline]
-pub const fn nonzero(checksum: u16) -> u16 {
-    if checksum == 0 { 0xffff } else { checksum }
+pub const fn nonzero(checksum: [u8; 2]) -> [u8; 2] {
+    let sum = u16::from_ne_bytes(checksum);
+    sum.wrapping_sub((sum == 0) as u16).to_ne_bytes()
 }
 
 #[cfg(test)]
@@ -118,13 +152,17 @@ mod tests {
         words.iter().fold(Sum::default(), |sum, word| sum.add_u16(*word))
     }
 
+    fn update(checksum: u16, delta: Delta) -> u16 {
+        u16::from_be_bytes(delta.update(checksum.to_be_bytes()))
+    }
+
     #[test]
     fn the_examples_of_the_rfcs() {
         // RFC 1071, 3.
         let bytes = [0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7];
         assert_eq!(Sum::default().add_bytes(&bytes).fold(), 0xddf2);
         // RFC 1624, 4: with eqn. 2 of RFC 1141 this becomes 0xffff.
-        assert_eq!(update(0xdd2f, of(&[delta(of(&[0x5555]), of(&[0x3285]))])), 0x0000);
+        assert_eq!(update(0xdd2f, Delta::between(of(&[0x5555]), of(&[0x3285]))), 0x0000);
     }
 
     #[test]
@@ -147,11 +185,11 @@ mod tests {
     fn no_delta_is_zero_and_inverses_cancel() {
         for word in 0..=u16::MAX {
             for other in [0, 1, 0x7fff, 0xfffe, 0xffff, word, !word] {
-                let there = delta(of(&[word]), of(&[other]));
-                assert_ne!(there, 0);
-                assert_ne!(inverse(there), 0);
-                assert_eq!(of(&[there, inverse(there)]).fold(), NO_CHANGE);
-                assert_eq!(inverse(inverse(there)), there);
+                let there = Delta::between(of(&[word]), of(&[other]));
+                assert_ne!(there.0, 0);
+                assert_ne!(there.inverse().0, 0);
+                assert_eq!(there.and(there.inverse()), Delta::NONE);
+                assert_eq!(there.inverse().inverse(), there);
             }
         }
     }
@@ -161,21 +199,23 @@ mod tests {
         // The words sum to 0xffff, so 0 and 0xffff in the checksum's place both verify.
         for checksum in [0x0000, 0xffff] {
             assert_eq!(of(&[0x1234, 0xedcb, checksum]).fold(), VALID);
-            let same = delta(of(&[0x1234]), of(&[0x1234]));
-            assert_eq!(update(checksum, of(&[same])), of(&[0x1234, 0xedcb]).checksum());
-            let other = delta(of(&[0x1234]), of(&[0x0001]));
-            assert_eq!(update(checksum, of(&[other])), of(&[0x0001, 0xedcb]).checksum());
+            let same = Delta::between(of(&[0x1234]), of(&[0x1234]));
+            assert_eq!(update(checksum, same), of(&[0x1234, 0xedcb]).checksum());
+            let other = Delta::between(of(&[0x1234]), of(&[0x0001]));
+            assert_eq!(update(checksum, other), of(&[0x0001, 0xedcb]).checksum());
         }
     }
 
     #[test]
     fn data_that_becomes_all_zeros_needs_the_nonzero_form() {
         let checksum = of(&[0x4711]).checksum();
-        let updated = update(checksum, of(&[delta(of(&[0x4711]), of(&[0]))]));
+        let updated = update(checksum, Delta::between(of(&[0x4711]), of(&[0])));
         assert_ne!(of(&[0, updated]).fold(), VALID);
+        let nonzero = |checksum: u16| u16::from_be_bytes(nonzero(checksum.to_be_bytes()));
         assert_eq!(of(&[0, nonzero(updated)]).fold(), VALID);
         // And it does no harm to other data.
         assert_eq!(of(&[0x1234, 0xedcb, nonzero(0)]).fold(), VALID);
+        assert_eq!(nonzero(0x1200), 0x1200);
     }
 
     /// Words that sit at the corners of one's complement as often as anywhere else.
@@ -197,10 +237,10 @@ mod tests {
         ) {
             let whole = |words: &[u16]| of(&kept).add_u32(of(words).fold().into());
             prop_assume!(whole(&new).fold() != 0);
-            let there = delta(of(&old), of(&new));
-            let updated = update(whole(&old).checksum(), of(&[there]));
+            let there = Delta::between(of(&old), of(&new));
+            let updated = update(whole(&old).checksum(), there);
             prop_assert_eq!(updated, whole(&new).checksum());
-            let back = update(updated, of(&[inverse(there)]));
+            let back = update(updated, there.inverse());
             prop_assume!(whole(&old).fold() != 0);
             prop_assert_eq!(back, whole(&old).checksum());
         }

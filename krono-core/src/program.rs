@@ -1,5 +1,6 @@
 //! What a program is: a deterministic state machine over values.
 
+use crate::checksum::{Delta, Sum};
 use crate::drop::DropReason;
 use crate::packet::{Endpoint, PacketMeta, Side};
 use crate::time::Ticks;
@@ -40,7 +41,17 @@ pub trait Program {
         events: &mut impl Events<Self::Event>,
     ) -> Verdict;
 
-    /// The translation that a verdict of the latest `step` named.
+    /// [`Program::step`] for most packets that arrive at a side: UDP and TCP that changes nothing but
+    /// its session's time and numbers, and leaves on the other side with its inside end translated.
+    /// The translation of that end; `None`, and nothing done, if it is another packet, or may be.
+    ///
+    /// `step` decides the same if it is asked instead.
+    #[inline]
+    fn pass(&mut self, _side: Side, _record: &Self::Record, _probe: &Self::Probe) -> Option<Slot> {
+        None
+    }
+
+    /// The translation that a verdict of the latest `step` or `pass` named.
     fn translation(&self, slot: Slot) -> &Translation;
 
     /// Lets time pass: expires a bounded number of entries. True if there may be more that are
@@ -94,6 +105,16 @@ impl Slot {
     /// No translation.
     pub const NONE: Slot = Slot(u32::MAX);
 
+    /// The translations of source and destination if this one is that of the inside end of a packet
+    /// that arrived at `side`, and the other end stays as it is.
+    #[inline]
+    pub const fn inside_end(self, side: Side) -> (Slot, Slot) {
+        match side {
+            Side::Inside => (self, Slot::NONE),
+            Side::Outside => (Slot::NONE, self),
+        }
+    }
+
     /// Whether a translation is named.
     #[inline]
     pub const fn is_some(self) -> bool {
@@ -126,15 +147,14 @@ pub struct Translation {
     /// Outside port.
     outside_port: u16,
     /// What a one's complement sum over the address gains from inside to outside (RFC 1624).
-    addr_delta: u16,
+    addr_delta: Delta,
     /// The same over the address and the port.
-    flow_delta: u16,
+    flow_delta: Delta,
 }
 
 impl Translation {
     /// The translation between these two.
     pub fn new(inside: Endpoint, outside: Endpoint) -> Self {
-        use crate::checksum::{Sum, delta};
         let addr = |endpoint: Endpoint| Sum::default().add_u32(endpoint.addr.to_bits());
         let flow = |endpoint: Endpoint| addr(endpoint).add_u16(endpoint.port);
         Translation {
@@ -142,8 +162,8 @@ impl Translation {
             outside_addr: outside.addr.octets(),
             inside_port: inside.port,
             outside_port: outside.port,
-            addr_delta: delta(addr(inside), addr(outside)),
-            flow_delta: delta(flow(inside), flow(outside)),
+            addr_delta: Delta::between(addr(inside), addr(outside)),
+            flow_delta: Delta::between(flow(inside), flow(outside)),
         }
     }
 
@@ -159,15 +179,15 @@ impl Translation {
         Endpoint::new(self.outside_addr.into(), self.outside_port)
     }
 
-    /// What the sum over an address gains by translating inside to outside, one's complement.
+    /// What the sum over an address gains by translating inside to outside.
     #[inline]
-    pub fn addr_delta(&self) -> u16 {
+    pub fn addr_delta(&self) -> Delta {
         self.addr_delta
     }
 
     /// What the sum over address and port gains by translating inside to outside.
     #[inline]
-    pub fn flow_delta(&self) -> u16 {
+    pub fn flow_delta(&self) -> Delta {
         self.flow_delta
     }
 }

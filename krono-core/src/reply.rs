@@ -6,11 +6,11 @@
 
 use std::net::Ipv4Addr;
 
-use crate::checksum::{self, Sum};
+use crate::checksum::{self, Delta, Sum};
 use crate::frame::Frame;
 use crate::packet::{Kind, Layout, Mac, PacketMeta};
 use crate::parse::{ARP_ETHERNET_IPV4, ARP_REPLY, ARP_REQUEST, ICMP_HEADER_LEN};
-use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, addr_at, bytes_at, u16_at};
+use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, addr_at, bytes_at};
 use crate::program::IcmpError;
 use crate::rewrite::put_u16;
 
@@ -93,19 +93,21 @@ pub fn echo_reply(frame: &mut Frame<'_>, layout: &Layout) -> Option<u16> {
         frame.bytes_mut()[layout.l3.into()..].split_at_mut(usize::from(layout.l4 - layout.l3));
     let (source, destination) = ip[12..20].split_at_mut(4);
     source.swap_with_slice(destination);
-    put_u16(ip, 10, checksum::update(u16_at(ip, 10), gain_of_first_byte(ip[8], TTL)));
-    ip[8] = TTL;
-    let updated = checksum::update(u16_at(icmp, 2), gain_of_first_byte(icmp[0], ECHO_REPLY));
+    let [.., ttl, _, high, low] = ip.first_chunk_mut::<12>().expect("an IP header was parsed");
+    [*high, *low] = delta_of_first_byte(*ttl, TTL).update([*high, *low]);
+    *ttl = TTL;
+    let [kind, _, high, low] = icmp.first_chunk_mut().expect("an ICMP header was parsed");
     // The reply may be all zeros.
-    put_u16(icmp, 2, checksum::nonzero(updated));
-    icmp[0] = ECHO_REPLY;
+    let updated = delta_of_first_byte(*kind, ECHO_REPLY).update([*high, *low]);
+    [*high, *low] = checksum::nonzero(updated);
+    *kind = ECHO_REPLY;
     Some(layout.l3)
 }
 
 /// What a sum gains when the first byte of a word is replaced.
-fn gain_of_first_byte(old: u8, new: u8) -> Sum {
+fn delta_of_first_byte(old: u8, new: u8) -> Delta {
     let word = |byte: u8| Sum::default().add_u16(u16::from(byte) << 8);
-    Sum::default().add_u16(checksum::delta(word(old), word(new)))
+    Delta::between(word(old), word(new))
 }
 
 /// Makes of an ARP request its reply: the asked address is at `mac` (RFC 826).

@@ -5,7 +5,7 @@
 
 use std::hint::cold_path;
 
-use crate::checksum::{self, Sum};
+use crate::checksum::{self, Delta, Sum};
 use crate::frame::Frame;
 use crate::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, Protocol};
 use crate::parse::{ETHERTYPE_VLAN, ICMP_HEADER_LEN, icmp_kind, u16_at};
@@ -112,7 +112,7 @@ fn translate(
 fn translate_flow(packet: &mut [u8], header_len: usize, kind: Kind, ends: &Ends) {
     let (ip, transport) = packet.split_at_mut(header_len);
     rewrite_transport(transport, kind, ends);
-    rewrite_header(ip, ends, ends.addr_gain);
+    rewrite_header(ip, ends, ends.addr_delta);
 }
 
 /// [`translate`] for hairpins, for what passes untranslated, for ICMP, and for ARP, which is left
@@ -127,18 +127,18 @@ fn translate_unusual(
 ) {
     let ends = Ends::of(source, destination);
     let (ip, message) = packet.split_at_mut(usize::from(layout.l4 - layout.l3));
-    let mut addr_gain = ends.addr_gain;
+    let mut addr_delta = ends.addr_delta;
     match meta.kind {
         Kind::ArpRequest | Kind::ArpReply => return,
         _ if source.is_none() && destination.is_none() => {}
         Kind::IcmpError => {
             let quoted_header_len = usize::from(layout.quoted_l4 - layout.quoted_l3);
             rewrite_icmp_error(message, meta.protocol, quoted_header_len, &ends);
-            addr_gain = ends.addr_gain_in(ip);
+            addr_delta = ends.addr_delta_in(ip);
         }
         kind => rewrite_transport(message, kind, &ends),
     }
-    rewrite_header(ip, &ends, addr_gain);
+    rewrite_header(ip, &ends, addr_delta);
 }
 
 /// The ends of a packet as they will be (`None` for one that stays as it is), and what sums over
@@ -146,66 +146,70 @@ fn translate_unusual(
 struct Ends {
     source: Option<Endpoint>,
     destination: Option<Endpoint>,
-    addr_gain: Sum,
-    flow_gain: Sum,
+    addr_delta: Delta,
+    flow_delta: Delta,
 }
 
 impl Ends {
     #[inline(always)]
     fn of(source: Option<&Translation>, destination: Option<&Translation>) -> Ends {
-        let unchanged = Sum::default().add_u16(checksum::NO_CHANGE);
-        let mut ends =
-            Ends { source: None, destination: None, addr_gain: unchanged, flow_gain: unchanged };
-        if let Some(translation) = source {
-            ends.source = Some(translation.outside());
-            ends.addr_gain = ends.addr_gain.add_u16(translation.addr_delta());
-            ends.flow_gain = ends.flow_gain.add_u16(translation.flow_delta());
-        }
-        if let Some(translation) = destination {
-            ends.destination = Some(translation.inside());
-            ends.addr_gain = ends.addr_gain.add_u16(checksum::inverse(translation.addr_delta()));
-            ends.flow_gain = ends.flow_gain.add_u16(checksum::inverse(translation.flow_delta()));
-        }
-        ends
+        let there = |t: &Translation| (t.addr_delta(), t.flow_delta());
+        let back = |t: &Translation| (t.addr_delta().inverse(), t.flow_delta().inverse());
+        let (addr_delta, flow_delta) = match (source.map(there), destination.map(back)) {
+            (None, None) => (Delta::NONE, Delta::NONE),
+            (Some(deltas), None) | (None, Some(deltas)) => deltas,
+            (Some(there), Some(back)) => (there.0.and(back.0), there.1.and(back.1)),
+        };
+        let source = source.map(Translation::outside);
+        let destination = destination.map(Translation::inside);
+        Ends { source, destination, addr_delta, flow_delta }
     }
 
     /// What the sum gains in a header whose addresses need not be the flow's: an ICMP error comes
     /// from any router on the way.
-    fn addr_gain_in(&self, ip: &[u8]) -> Sum {
-        let gain = |end: Option<Endpoint>, old: &[u8]| match end {
-            None => checksum::NO_CHANGE,
-            Some(end) => checksum::delta(
+    fn addr_delta_in(&self, ip: &[u8]) -> Delta {
+        let delta = |end: Option<Endpoint>, old: &[u8]| match end {
+            None => Delta::NONE,
+            Some(end) => Delta::between(
                 Sum::default().add_bytes(old),
                 Sum::default().add_u32(end.addr.to_bits()),
             ),
         };
-        Sum::default()
-            .add_u16(gain(self.source, &ip[12..16]))
-            .add_u16(gain(self.destination, &ip[16..20]))
+        delta(self.source, &ip[12..16]).and(delta(self.destination, &ip[16..20]))
     }
 }
 
+/// What the sum of an IP header gains when the time to live, the first byte of its word, is
+/// decremented.
+const HOP: Delta = Delta::between(Sum::ZERO.add_u16(0x0100), Sum::ZERO);
+
 /// Decrements the time to live of an IP header and rewrites its addresses.
 #[inline(always)]
-fn rewrite_header(ip: &mut [u8], ends: &Ends, gain: Sum) {
+fn rewrite_header(ip: &mut [u8], ends: &Ends, delta: Delta) {
     let ip: &mut [u8; 20] = ip.first_chunk_mut().expect("an IP header was parsed");
     // A packet with no hop left is not forwarded; should one come here, it stays at 0.
-    let spent = u8::from(ip[8] != 0);
-    ip[8] -= spent;
-    rewrite_addresses(ip, ends, gain.add_u16(!(u16::from(spent) << 8)));
+    let delta = if ip[8] == 0 { delta } else { delta.and(HOP) };
+    ip[8] = ip[8].saturating_sub(1);
+    rewrite_addresses(ip, ends, delta);
 }
 
-/// Rewrites the addresses of an IP header, and its checksum, which takes in `gain`.
+/// Rewrites the addresses of an IP header, and its checksum, whose sum gains `delta`.
 #[inline(always)]
-fn rewrite_addresses(ip: &mut [u8; 20], ends: &Ends, gain: Sum) {
-    let checksum = checksum::update(u16_at(ip, 10), gain);
-    put_u16(ip, 10, checksum);
+fn rewrite_addresses(ip: &mut [u8; 20], ends: &Ends, delta: Delta) {
+    update_checksum(&mut ip[10..12], delta);
     if let Some(end) = ends.source {
         ip[12..16].copy_from_slice(&end.addr.octets());
     }
     if let Some(end) = ends.destination {
         ip[16..20].copy_from_slice(&end.addr.octets());
     }
+}
+
+/// Updates the checksum that stands in these two bytes.
+#[inline(always)]
+fn update_checksum(at: &mut [u8], delta: Delta) {
+    let at: &mut [u8; 2] = at.try_into().expect("two bytes");
+    *at = delta.update(*at);
 }
 
 /// Rewrites the ports or the identifier of a transport header, of which there are 8 bytes at
@@ -216,16 +220,14 @@ fn rewrite_transport(transport: &mut [u8], kind: Kind, ends: &Ends) {
     let (header, rest) = transport.split_first_chunk_mut::<8>().expect("ports were parsed");
     if kind == Kind::Udp {
         rewrite_ports(header, ends);
-        let checksum = u16_at(header, 6);
-        if checksum != 0 {
-            let updated = checksum::update(checksum, ends.flow_gain);
-            put_u16(header, 6, checksum::nonzero(updated));
+        let [.., high, low] = header;
+        if [*high, *low] != [0, 0] {
+            [*high, *low] = checksum::nonzero(ends.flow_delta.update([*high, *low]));
         }
     } else if kind == Kind::Tcp {
         rewrite_ports(header, ends);
         if let Some(rest) = rest.first_chunk_mut::<{ TCP_CHECKSUM_END - 8 }>() {
-            let updated = checksum::update(u16_at(rest, 8), ends.flow_gain);
-            put_u16(rest, 8, updated);
+            update_checksum(&mut rest[8..], ends.flow_delta);
         }
     } else {
         // The identifier belongs to the end that asks; the other end has only an address.
@@ -251,10 +253,9 @@ fn rewrite_ports(header: &mut [u8; 8], ends: &Ends) {
 fn rewrite_identifier(icmp: &mut [u8; 8], end: Option<Endpoint>) {
     let Some(end) = end else { return };
     let (old, new) = (Sum::default().add_bytes(&icmp[4..6]), Sum::default().add_u16(end.port));
-    let gain = Sum::default().add_u16(checksum::delta(old, new));
+    let [_, _, high, low, ..] = icmp;
     // An echo reply may be all zeros.
-    let checksum = checksum::update(u16_at(icmp, 2), gain);
-    put_u16(icmp, 2, checksum::nonzero(checksum));
+    [*high, *low] = checksum::nonzero(Delta::between(old, new).update([*high, *low]));
     put_u16(icmp, 4, end.port);
 }
 
@@ -277,11 +278,10 @@ fn rewrite_icmp_error(error: &mut [u8], protocol: Protocol, quoted_header_len: u
     let headers = &mut quote[..headers_len];
     let before = Sum::default().add_bytes(headers);
     let ip = headers.first_chunk_mut().expect("an IP header was parsed");
-    rewrite_addresses(ip, &ends, ends.addr_gain);
+    rewrite_addresses(ip, &ends, ends.addr_delta);
     rewrite_transport(&mut headers[quoted_header_len..], kind, &ends);
     let after = Sum::default().add_bytes(headers);
-    let gain = Sum::default().add_u16(checksum::delta(before, after));
-    put_u16(icmp, 2, checksum::update(u16_at(icmp, 2), gain));
+    update_checksum(&mut icmp[2..4], Delta::between(before, after));
 }
 
 #[inline]

@@ -1,15 +1,17 @@
 //! A shard: a router around a program, and what becomes of each frame.
 
+use std::hint::cold_path;
+
 use arrayvec::ArrayVec;
 
 use crate::drop::DropReason;
 use crate::frame::{BURST_MAX, Frame, Set};
 use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
-use crate::parse::ICMP_ECHO;
+use crate::parse::{ICMP_ECHO, parse_into};
 use crate::program::{IcmpError, Program, Slot, Verdict};
 use crate::reply;
 use crate::rewrite::{self, LinkHeader};
-use crate::router::{ArpAction, ArpFate, Hop, NeighbourId, Refusal, Router, Way};
+use crate::router::{Admitted, ArpAction, ArpFate, Hop, NeighbourId, Refusal, Router, Way};
 use crate::time::Ticks;
 
 /// One shard of state with its own identity: a router on each side, a program between them.
@@ -105,6 +107,17 @@ impl Outcomes {
         self.others.push(outcome);
     }
 
+    /// The side that all frames are to be sent to, if they are: so it is with most bursts.
+    #[inline]
+    pub fn all_to(&self) -> Option<Side> {
+        match self.sent {
+            _ if !self.others.is_empty() => None,
+            [_, 0] => Some(Side::Inside),
+            [0, _] => Some(Side::Outside),
+            _ => None,
+        }
+    }
+
     /// All of them, in order.
     #[inline]
     pub fn iter(&self) -> impl Iterator<Item = Outcome> {
@@ -169,6 +182,22 @@ impl<P: Program> Shard<P> {
     pub fn release(&self, frame: &mut Frame<'_>, neighbour: NeighbourId) -> bool {
         let link = self.router.link(neighbour);
         rewrite::write_link(frame, link.byte_len(), link)
+    }
+
+    /// Parse and admit: nothing here depends on the packets before.
+    #[inline]
+    pub(crate) fn look(&self, side: Side, frame: &Frame<'_>, packet: &mut Packet) -> Found {
+        let Packet { meta, layout } = packet;
+        if let Err(reason) = parse_into(frame.bytes(), *frame.wire_len, meta, layout) {
+            cold_path();
+            return Found::Broken(reason);
+        }
+        match self.router.admit(side, meta, layout) {
+            Ok(Admitted::Transit) => Found::Transit,
+            Ok(Admitted::Local) => Found::Local,
+            Ok(Admitted::Arp) => Found::Arp,
+            Err(refusal) => Found::Refused(refusal),
+        }
     }
 
     /// [`Shard::forward`] for nearly all packets: UDP or TCP, without tag and IP options, one end to
@@ -244,8 +273,7 @@ impl<P: Program> Shard<P> {
         Ok(())
     }
 
-    /// Carries out a verdict that is neither to forward nor just to drop the packet.
-    #[cold]
+    /// Carries out a verdict that is not to forward the packet.
     pub(crate) fn withhold(
         &mut self,
         verdict: Verdict,
@@ -259,7 +287,8 @@ impl<P: Program> Shard<P> {
                 self.reject(side, reason, Some(error), frame, packet, now)
             }
             Verdict::Consume => Action::Consume,
-            Verdict::Forward { .. } | Verdict::Drop(_) => unreachable!("{verdict:?} is no matter"),
+            Verdict::Drop(reason) => Action::Drop(reason),
+            Verdict::Forward { .. } => unreachable!("{verdict:?} withholds nothing"),
         }
     }
 

@@ -1,8 +1,6 @@
 //! The packet's way through the translator: a session that exists is found and passed here; one
 //! that does not is opened in `open.rs`.
 
-use std::hint::cold_path;
-
 use krono_core::deadlines::Deadlines;
 use krono_core::drop::DropReason;
 use krono_core::freelist::FreeList;
@@ -130,13 +128,22 @@ impl Program for Nat<'_> {
         probe.place == SOUGHT
     }
 
+    #[inline(always)]
+    fn pass(&mut self, side: Side, record: &Record, probe: &Probe) -> Option<Slot> {
+        match (record.kind, side) {
+            (Kind::Udp | Kind::Tcp, Side::Inside) => self.pass_out(record, probe),
+            (Kind::Udp | Kind::Tcp, Side::Outside) => self.pass_in(record, probe),
+            _ => None,
+        }
+    }
+
     #[inline]
     fn step(&mut self, record: &Record, probe: &Probe, events: &mut impl Events<Event>) -> Verdict {
         match (record.kind, record.side) {
             (Kind::IcmpError, _) => self.pass_error(record),
             (Kind::IcmpReply, Side::Inside) => self.pass_reply_out(record, events),
-            (_, Side::Inside) => self.pass_out(record, probe, events),
-            (_, Side::Outside) => self.pass_in(record, probe, events),
+            (_, Side::Inside) => self.step_out(record, probe, events),
+            (_, Side::Outside) => self.step_in(record, probe, events),
         }
     }
 
@@ -187,35 +194,41 @@ impl Nat<'_> {
         subscriber.is_some()
     }
 
-    /// A packet from a subscriber.
+    /// [`Program::pass`] for a packet from a subscriber.
     #[inline(always)]
-    fn pass_out(
-        &mut self,
-        record: &Record,
-        probe: &Probe,
-        events: &mut impl Events<Event>,
-    ) -> Verdict {
-        let index = probe.entry;
-        if let Some(entry) = self.entries.get_mut(index as usize)
-            && entry.maps(record.protocol, record.src)
+    fn pass_out(&mut self, record: &Record, probe: &Probe) -> Option<Slot> {
+        let entry = self.entries.get_mut(probe.entry as usize)?;
+        let is_usual = entry.maps(record.protocol, record.src)
             && entry.goes_on_with(record.dst, record)
-            && entry.flags.is_usual()
-        {
-            let deadline = record.now.after(steady_timeout(&self.policy, record.protocol));
-            if deadline.reached(entry.deadline) {
-                entry.refresh(deadline, &record.tcp);
-                let (to, source) = (Side::Outside, Slot(index));
-                return Verdict::Forward { to, source, destination: Slot::NONE };
-            }
+            && entry.flags.is_usual();
+        let deadline = record.now.after(steady_timeout(&self.policy, record.protocol));
+        if !is_usual || !deadline.reached(entry.deadline) {
+            return None;
         }
-        cold_path();
-        self.pass_out_in_full(record, probe, events)
+        entry.refresh(deadline, &record.tcp);
+        Some(Slot(probe.entry))
     }
 
-    /// A packet from a subscriber that opens or ends something, or whose session is not the first
-    /// one of its mapping.
+    /// [`Program::pass`] for a packet from the Internet.
+    #[inline(always)]
+    fn pass_in(&mut self, record: &Record, probe: &Probe) -> Option<Slot> {
+        // Which place in the array is the port's never changes: that much is more than a hint.
+        if probe.place == NOWHERE {
+            return None;
+        }
+        match self.ports.at(probe.place as usize) {
+            Lookup::Owned(mapping)
+                if self.entries[mapping as usize].goes_on_with(record.src, record) =>
+            {
+                Some(Slot(mapping))
+            }
+            _ => None,
+        }
+    }
+
+    /// A packet from a subscriber.
     #[inline(never)]
-    fn pass_out_in_full(
+    fn step_out(
         &mut self,
         record: &Record,
         probe: &Probe,
@@ -252,35 +265,19 @@ impl Nat<'_> {
     }
 
     /// A packet from the Internet.
-    #[inline(always)]
-    fn pass_in(
+    #[inline(never)]
+    fn step_in(
         &mut self,
         record: &Record,
         probe: &Probe,
         events: &mut impl Events<Event>,
     ) -> Verdict {
         // Which place in the array is the port's never changes: that much is more than a hint.
-        if probe.place != NOWHERE && record.kind != Kind::IcmpRequest {
-            match self.ports.at(probe.place as usize) {
-                Lookup::Owned(mapping)
-                    if self.entries[mapping as usize].goes_on_with(record.src, record) =>
-                {
-                    let (to, destination) = (Side::Inside, Slot(mapping));
-                    return Verdict::Forward { to, source: Slot::NONE, destination };
-                }
-                Lookup::Free | Lookup::Held => return Verdict::Drop(DropReason::NoMapping),
-                _ => {}
-            }
-        }
-        cold_path();
-        self.pass_in_in_full(record, events)
-    }
-
-    /// A packet from the Internet that opens or ends something, or is not wanted, or whose session
-    /// is not the first one of its mapping.
-    #[inline(never)]
-    fn pass_in_in_full(&mut self, record: &Record, events: &mut impl Events<Event>) -> Verdict {
-        let received = match self.ports.lookup(record.protocol, record.dst) {
+        let owner = match probe.place {
+            NOWHERE => self.ports.lookup(record.protocol, record.dst),
+            place => self.ports.at(place as usize),
+        };
+        let received = match owner {
             // A query's identifier belongs to its sender, so nobody inside is meant.
             Lookup::Free | Lookup::Held | Lookup::Owned(_) if record.kind == Kind::IcmpRequest => {
                 return Verdict::Drop(DropReason::IcmpQueryUnsolicited);
@@ -319,7 +316,7 @@ impl Nat<'_> {
     }
 
     /// Finds or opens the session in which `remote` sends to a mapping.
-    #[inline]
+    #[inline(never)]
     fn receive(
         &mut self,
         mapping: u32,

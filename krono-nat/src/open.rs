@@ -50,6 +50,10 @@ impl Nat<'_> {
         self.check_hairpin(record)?;
         let permits = u32::from(self.policy.filtering == Filtering::AddressDependent);
         let Some(mapping) = mapping else {
+            // A flood must not have the shard look up subscribers whom it will not tell anyway.
+            if self.room() <= permits && self.told.is_enough(record.now) {
+                return refuse(DropReason::SessionsFull);
+            }
             return self.open_mapping(record, subscriber, permits + 1, events);
         };
         let has_session = self.entries[mapping as usize].flags.has(Flags::SESSION);
@@ -139,6 +143,7 @@ impl Nat<'_> {
 
     /// A new mapping for the sender of a packet, at the sender's one public address, with the
     /// session that the packet opens.
+    #[inline(never)]
     fn open_mapping(
         &mut self,
         record: &Record,
@@ -146,10 +151,6 @@ impl Nat<'_> {
         wanted: u32,
         events: &mut impl Events<Event>,
     ) -> Decision<u32> {
-        // A flood must not have the shard look up subscribers whom it will not tell anyway.
-        if self.room() < wanted && self.told.is_enough(record.now) {
-            return refuse(DropReason::SessionsFull);
-        }
         let subscriber = match self.subscribers.find_hinted(record.src.addr, hint) {
             Some(subscriber) => subscriber,
             None => {

@@ -59,29 +59,45 @@ impl Output {
         }
     }
 
-    /// Sends a side's batch. What its queue does not take is freed and counted, never kept: a
-    /// full queue must not make the shard wait.
-    fn flush_side(&mut self, side: Side, counters: &Counters) {
-        let queue = (side as usize).min(self.queues.len() - 1);
-        let Batch { frames, own } = &mut self.batches[side as usize];
-        let (count, bytes) = (frames.len(), wire_bytes(frames));
-        let went = self.queues[queue].send(frames);
-        let unsent_bytes = wire_bytes(frames);
-        frames.clear();
-
-        let own = std::mem::take(own);
-        let own_count = u64::from(own.count_ones());
-        // The queue takes the first frames of a batch, so the first bits are those of its frames.
-        let sent_bits = if went == BURST_MAX { own } else { own & ((1 << went) - 1) };
-        let own_sent = u64::from(sent_bits.count_ones());
-        let own_lost = own_count - own_sent;
-        counters.transmitted(side, went, bytes - unsent_bytes);
-        counters.add(Counter::Sent, went as u64 - own_sent);
-        counters.add(Counter::Originated, own_sent);
-        if went < count {
-            counters.add(Counter::OriginatedLost, own_lost);
-            counters.dropped_many(DropReason::TxFull, (count - went) as u64 - own_lost);
+    /// Sends a whole burst that was received, behind what waits for the same side.
+    #[inline]
+    pub(crate) fn send(&mut self, side: Side, burst: &mut Burst, counters: &Counters) {
+        if !self.batches[side as usize].frames.is_empty() {
+            self.flush_side(side, counters);
         }
+        transmit(queue(&mut self.queues, side), side, burst, 0, counters);
+    }
+
+    fn flush_side(&mut self, side: Side, counters: &Counters) {
+        let Batch { frames, own } = &mut self.batches[side as usize];
+        transmit(queue(&mut self.queues, side), side, frames, std::mem::take(own), counters);
+    }
+}
+
+fn queue(queues: &mut [TxQueue], side: Side) -> &mut TxQueue {
+    let last = queues.len() - 1;
+    &mut queues[(side as usize).min(last)]
+}
+
+/// Sends a side's frames, of which the shard made those with a bit in `own`. What the queue does
+/// not take is freed and counted, never kept: a full queue must not make the shard wait.
+fn transmit(queue: &mut TxQueue, side: Side, frames: &mut Burst, own: u64, counters: &Counters) {
+    let (count, bytes) = (frames.len(), wire_bytes(frames));
+    let went = queue.send(frames);
+    let unsent_bytes = wire_bytes(frames);
+    frames.clear();
+
+    let own_count = u64::from(own.count_ones());
+    // The queue takes the first frames of a batch, so the first bits are those of its frames.
+    let sent_bits = if went == BURST_MAX { own } else { own & ((1 << went) - 1) };
+    let own_sent = u64::from(sent_bits.count_ones());
+    let own_lost = own_count - own_sent;
+    counters.transmitted(side, went, bytes - unsent_bytes);
+    counters.add(Counter::Sent, went as u64 - own_sent);
+    counters.add(Counter::Originated, own_sent);
+    if went < count {
+        counters.add(Counter::OriginatedLost, own_lost);
+        counters.dropped_many(DropReason::TxFull, (count - went) as u64 - own_lost);
     }
 }
 

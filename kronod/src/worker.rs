@@ -104,10 +104,14 @@ impl Worker {
             &mut self.scratch,
             &mut outcomes,
         );
-        for (mbuf, outcome) in burst.drain().zip(outcomes.iter()) {
-            self.carry_out(mbuf, outcome);
+        if let Some(side) = outcomes.all_to() {
+            self.output.send(side, burst, &self.counters);
+        } else {
+            for (mbuf, outcome) in burst.drain().zip(outcomes.iter()) {
+                self.carry_out(mbuf, outcome);
+            }
+            self.spent.clear();
         }
-        self.spent.clear();
         self.output.flush(&self.counters);
         self.counters.worked(self.input.cycles().saturating_sub(started));
     }

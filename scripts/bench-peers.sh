@@ -115,7 +115,7 @@ reserve_hugepages() {
 
 build() {
     say "Building"
-    nice cargo build --release --bins
+    nice cargo build --release --package kronod --bins
     local flags
     read -ra flags <<<"$(pkg-config --cflags libdpdk)"
     cc -O3 -march=native -Wall -Wextra -shared -fPIC "${flags[@]}" -o "$work/libreplay.so" \

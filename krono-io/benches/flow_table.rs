@@ -471,6 +471,29 @@ fn run_criterion(criterion: &mut Criterion) {
     });
 }
 
+/// An entry goes and another comes, at a steady load: what a new session costs krono's table.
+fn run_churn(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("churn");
+    group.throughput(Throughput::Elements(1));
+    for Point { slots, entries, load } in points() {
+        let secret = HashKey::from_seed([1; 32]);
+        let mut buckets = vec![Bucket::EMPTY; slots / SLOTS];
+        let mut table = FlowTable::new(&mut buckets);
+        let (mut oldest, mut newest) = (0, entries as u32);
+        for index in oldest..newest {
+            table.insert(secret.hash(index.into(), 0), index).expect("room for all entries");
+        }
+        group.bench_function(format!("{entries}/{load}"), |bencher| {
+            bencher.iter(|| {
+                assert!(table.remove(secret.hash(oldest.into(), 0), oldest));
+                table.insert(secret.hash(newest.into(), 0), newest).expect("room for one more");
+                (oldest, newest) = (oldest.wrapping_add(1), newest.wrapping_add(1));
+            });
+        });
+    }
+    group.finish();
+}
+
 /// The EAL, with memory for the largest `rte_hash`.
 fn start_eal() -> Eal {
     // A slot is an eighth of a line and 4 bytes in a ring; a key with its data is 32 bytes.
@@ -495,5 +518,6 @@ fn main() {
         .measurement_time(Duration::from_millis(150))
         .configure_from_args();
     run_criterion(&mut criterion);
+    run_churn(&mut criterion);
     criterion.final_summary();
 }

@@ -16,6 +16,9 @@ use crate::nat::{Decision, Nat, refuse, timeout};
 use crate::record::Record;
 use crate::tcp::Connection;
 
+/// So far ahead a free record is fetched on a guess.
+const FREE_AHEAD: usize = 4;
+
 impl Nat<'_> {
     /// Opens a session for a packet from a subscriber, whose `mapping` was found if it has one, or
     /// finds the untranslated session that the packet is in, and notes the packet there.
@@ -197,6 +200,11 @@ impl Nat<'_> {
         let random = || rng.next_u32();
         let outside = self.ports.allocate(protocol, address, inside.port, next, random, now);
         let outside = outside.ok_or(DropReason::PortsExhausted)?;
+        let entered = self.enter(Key::mapping(protocol, inside)).map_err(|_| {
+            self.ports.release(protocol, outside, now, Span(0));
+            DropReason::SessionsFull
+        })?;
+        debug_assert_eq!(entered, next, "the port is its record's");
         let mut entry = Entry::mapping(protocol, Translation::new(inside, outside), subscriber);
         entry.begin(record.dst, Ticks::default(), connection(Side::Inside, record));
         entry.deadline = now.after(timeout(&self.policy, &entry));
@@ -207,12 +215,8 @@ impl Nat<'_> {
         if self.is_public(record.dst) {
             entry.flags.insert(Flags::HAIRPIN);
         }
-        let created = self.create(entry);
-        debug_assert!(created.is_err() || created == Ok(next), "the port is its record's");
-        created.map_err(|_| {
-            self.ports.release(protocol, outside, now, Span(0));
-            DropReason::SessionsFull
-        })
+        self.place(next, entry);
+        Ok(next)
     }
 
     /// Gives a mapping a session with `remote`: its own first one, or a further one. The caller
@@ -261,20 +265,41 @@ impl Nat<'_> {
 
     /// Puts a new entry where the flow table and the timers find it.
     pub(crate) fn create(&mut self, entry: Entry) -> Decision<u32> {
+        let index = self.enter(entry.key())?;
+        self.place(index, entry);
+        Ok(index)
+    }
+
+    /// A free record, which the flow table finds by this key: the caller places its entry there.
+    fn enter(&mut self, key: Key) -> Decision<u32> {
         let entries = &*self.entries;
         let Some(index) = self.free.take(|index| entries[index as usize].owner) else {
             return refuse(DropReason::SessionsFull);
         };
-        prefetch(self.entries, self.free.next() as usize);
-        if self.table.insert(self.hash_of(entry.key()), index).is_err() {
+        self.prefetch_free();
+        if self.table.insert(self.hash_of(key), index).is_err() {
             self.give(index);
             return refuse(DropReason::SessionsFull);
         }
+        Ok(index)
+    }
+
+    /// Writes an entry where it stays, field by field: whole, from elsewhere, it would wait for the
+    /// stores that made it.
+    #[inline(always)]
+    fn place(&mut self, index: u32, entry: Entry) {
         self.entries[index as usize] = entry;
         if entry.flags.has(Flags::SESSION) {
             self.deadlines.set(index, entry.deadline);
         }
-        Ok(index)
+    }
+
+    /// Fetches the record that is taken next. The one behind it is known when that has come; most
+    /// likely it lies nearby, since sessions end in the order of their records.
+    fn prefetch_free(&self) {
+        let next = self.free.next() as usize;
+        prefetch(self.entries, next);
+        prefetch(self.entries, next.saturating_sub(FREE_AHEAD));
     }
 
     fn destroy(&mut self, index: u32) {

@@ -69,7 +69,8 @@ struct device {
 
     unsigned part;     /* of the workload, and the place in it */
     uint64_t position;
-    uint64_t flooded;  /* flood packets given */
+    uint64_t flooded;  /* flood packets given, and the place in those of the flood */
+    uint64_t flood_position;
     int flood_turn;
     double churn_credit; /* packets of new sessions that are due */
     uint64_t churn_tsc, churn_done;
@@ -174,7 +175,11 @@ static uint16_t give_flood(struct device *device, struct rte_mbuf *mbuf) {
     device->figures->rx_flood++;
     if (!flood->packets)
         return give_fresh(device, mbuf, &device->workload.flood_new, number);
-    return give(device, mbuf, flood->slots + number % flood->packets * SLOT, 0);
+    const uint8_t *slot = flood->slots + device->flood_position * SLOT;
+    rte_prefetch0(slot + PREFETCH_AHEAD);
+    if (++device->flood_position == flood->packets)
+        device->flood_position = 0;
+    return give(device, mbuf, slot, 0);
 }
 
 /* How many packets of new sessions are due among the next `count`: one in so many, or by the clock.
@@ -195,32 +200,32 @@ static uint64_t churn_due(struct device *device, uint16_t count) {
     return due;
 }
 
-/* The workload with hostile packets, or with those of new sessions, among its own. */
-static uint64_t give_mixed(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
-    const uint8_t *slots = device->workload.parts[device->part].slots;
-    uint64_t bytes = 0, churn = churn_due(device, count);
-    int has_flood = device->spec.flood != FLOOD_NONE;
-    for (uint16_t i = 0; i < count; i++) {
-        if (has_flood && (device->flood_turn ^= 1)) {
-            bytes += give_flood(device, mbufs[i]);
-        } else if (churn) {
-            churn--;
-            device->figures->fresh++;
-            bytes += give_fresh(device, mbufs[i], &device->workload.churn, device->churn_done++);
-        } else {
-            const uint8_t *slot = slots + device->position++ * SLOT;
-            rte_prefetch0(slot + PREFETCH_AHEAD);
-            bytes += give(device, mbufs[i], slot, CHECKSUMS_GOOD);
-        }
-    }
+/* The workload with as many hostile packets among its own. */
+static uint64_t give_flooded(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
+    uint64_t bytes = 0;
+    for (uint16_t i = 0; i < count; i++)
+        bytes += (device->flood_turn ^= 1) ? give_flood(device, mbufs[i])
+                                           : give_plain(device, mbufs + i, 1);
     return bytes;
 }
 
+/* The workload behind the packets of new sessions, which so cost it nothing. */
+static uint64_t give_churned(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
+    uint64_t bytes = 0, due = churn_due(device, count);
+    for (uint16_t i = 0; i < due; i++)
+        bytes += give_fresh(device, mbufs[i], &device->workload.churn, device->churn_done++);
+    device->figures->fresh += due;
+    return bytes + give_plain(device, mbufs + due, count - due);
+}
+
 /* New sessions and floods begin when the sessions of the workload are there. */
-static inline int is_mixed(const struct device *device) {
+static inline uint64_t fill(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
     const struct spec *spec = &device->spec;
-    int wanted = spec->churn || spec->churn_rate || spec->flood != FLOOD_NONE;
-    return unlikely(wanted) && device->figures->passes > 0;
+    if (device->figures->passes > 0 && spec->flood != FLOOD_NONE)
+        return give_flooded(device, mbufs, count);
+    if (device->figures->passes > 0 && (spec->churn || spec->churn_rate))
+        return give_churned(device, mbufs, count);
+    return give_plain(device, mbufs, count);
 }
 
 static inline int get_buffers(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
@@ -243,8 +248,7 @@ static uint16_t rx_workload(void *queue, struct rte_mbuf **mbufs, uint16_t count
     count = RTE_MIN(count, packets - device->position);
     if (!get_buffers(device, mbufs, count))
         return 0;
-    figures->rx_bytes += is_mixed(device) ? give_mixed(device, mbufs, count)
-                                          : give_plain(device, mbufs, count);
+    figures->rx_bytes += fill(device, mbufs, count);
     figures->rx += count;
     if (unlikely(device->position == packets))
         end_part(device);

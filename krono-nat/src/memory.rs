@@ -5,7 +5,7 @@ use krono_core::deadlines::Deadlines;
 use krono_core::drop::DropReason;
 use krono_core::freelist::FreeList;
 use krono_core::hash::HashKey;
-use krono_core::ports::{BankState, Pool, Ports, PortsMemory};
+use krono_core::ports::{BankState, Pool, Ports, PortsMemory, TakenPorts};
 use krono_core::table::{Bucket, FlowTable};
 use krono_core::time::Ticks;
 use rand_chacha::ChaCha8Rng;
@@ -51,7 +51,7 @@ impl Sizes {
             .and::<Subscriber>(self.subscribers)
             .and::<Bucket>(self.subscriber_buckets)
             .and::<u32>(ports.entries)
-            .and::<u16>(ports.free_lists)
+            .and::<TakenPorts>(ports.taken)
             .and::<BankState>(ports.banks)
             .bytes()
     }
@@ -87,7 +87,7 @@ impl<'m> Nat<'m> {
         let ports = Ports::memory(sizes.addresses);
         let ports = PortsMemory {
             entries: carver.take(ports.entries),
-            free_lists: carver.take(ports.free_lists),
+            taken: carver.take(ports.taken),
             banks: carver.take(ports.banks),
         };
         let hash = HashKey::from_seed(config.seed);

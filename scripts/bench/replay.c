@@ -148,7 +148,7 @@ static inline uint16_t give(const struct device *device, struct rte_mbuf *mbuf,
 }
 
 /* The next packets of the workload and nothing else. */
-static uint64_t give_plain(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
+static inline __attribute__((always_inline)) uint64_t give_plain(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
     const struct part *part = &device->workload.parts[device->part];
     const uint8_t *slot = part->slots + device->position * SLOT;
     uint64_t bytes = 0;
@@ -201,7 +201,7 @@ static uint64_t churn_due(struct device *device, uint16_t count) {
 }
 
 /* The workload with as many hostile packets among its own. */
-static uint64_t give_flooded(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
+static __attribute__((noinline)) uint64_t give_flooded(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
     uint64_t bytes = 0;
     for (uint16_t i = 0; i < count; i++)
         bytes += (device->flood_turn ^= 1) ? give_flood(device, mbufs[i])
@@ -210,7 +210,7 @@ static uint64_t give_flooded(struct device *device, struct rte_mbuf **mbufs, uin
 }
 
 /* The workload behind the packets of new sessions, which so cost it nothing. */
-static uint64_t give_churned(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
+static __attribute__((noinline)) uint64_t give_churned(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
     uint64_t bytes = 0, due = churn_due(device, count);
     for (uint16_t i = 0; i < due; i++)
         bytes += give_fresh(device, mbufs[i], &device->workload.churn, device->churn_done++);
@@ -221,11 +221,10 @@ static uint64_t give_churned(struct device *device, struct rte_mbuf **mbufs, uin
 /* New sessions and floods begin when the sessions of the workload are there. */
 static inline uint64_t fill(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {
     const struct spec *spec = &device->spec;
-    if (device->figures->passes > 0 && spec->flood != FLOOD_NONE)
-        return give_flooded(device, mbufs, count);
-    if (device->figures->passes > 0 && (spec->churn || spec->churn_rate))
-        return give_churned(device, mbufs, count);
-    return give_plain(device, mbufs, count);
+    int has_flood = spec->flood != FLOOD_NONE, has_churn = spec->churn || spec->churn_rate;
+    if (likely(!(has_flood || has_churn) || !device->figures->passes))
+        return give_plain(device, mbufs, count);
+    return has_flood ? give_flooded(device, mbufs, count) : give_churned(device, mbufs, count);
 }
 
 static inline int get_buffers(struct device *device, struct rte_mbuf **mbufs, uint16_t count) {

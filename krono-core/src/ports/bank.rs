@@ -1,9 +1,4 @@
-//! One class of ports of one bank: the list of those free and the queue of those held.
-//!
-//! The free list is an array indexed by position, of which only the front part is in use. It
-//! starts as every port at the position with its own number. The array keeps `port ^ position`
-//! and a free port's entry the same, which is why zeros are that start. With the position known,
-//! any port leaves the list in O(1): the last one moves into its place.
+//! One class of ports of one bank: those taken and the queue of those held.
 //!
 //! The queue of held ports is linked through their entries. An entry has 14 bits for the time at
 //! which its port is due, in units of 0.4 s; the class keeps the latest such time in full, and
@@ -12,7 +7,7 @@
 //! either, since 2^32 ticks are a whole number of 14-bit rounds.
 
 use super::Lookup;
-use crate::table::prefetch;
+use super::taken::TakenPorts;
 use crate::time::{Span, Ticks};
 
 /// How many ports an address has, for one protocol.
@@ -114,7 +109,7 @@ pub(super) struct ClassState {
     newest: u16,
     /// The random number that chooses the next port, drawn with the one before so that the lines
     /// it leads to can be fetched meanwhile; nothing yet if `is_drawn` is 0.
-    drawn: u32,
+    pub(super) drawn: u32,
     is_drawn: u32,
 }
 
@@ -138,6 +133,18 @@ impl PortRange {
         self.len
     }
 
+    /// The first and the last port, unless there are none.
+    pub(super) fn bounds(&self) -> Option<(u16, u16)> {
+        let last = self.len.checked_sub(1)?;
+        Some((self.first, self.first + last as u16))
+    }
+
+    /// The port that a random number stands for: off from uniform by 2^-16 at most.
+    #[inline]
+    pub(super) fn scaled(&self, random: u32) -> u16 {
+        self.first.wrapping_add(((u64::from(random) * u64::from(self.len)) >> 32) as u16)
+    }
+
     pub(super) const fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -150,7 +157,7 @@ impl PortRange {
 /// One class of ports of one bank.
 pub(super) struct Class<'a> {
     pub(super) entries: &'a mut [u32; PORTS],
-    pub(super) free_list: &'a mut [u16; PORTS],
+    pub(super) taken: &'a mut TakenPorts,
     pub(super) state: &'a mut ClassState,
     pub(super) range: PortRange,
 }
@@ -168,43 +175,24 @@ impl Class<'_> {
         if self.state.is_drawn == 0 {
             (self.state.drawn, self.state.is_drawn) = (random(), 1);
         }
-        let position = position_drawn(self.state, self.range);
-        let port = self.free_list[usize::from(position)] ^ position;
-        self.take_free_at(position);
+        let port = self.taken.choose(self.state.drawn, self.range)?;
+        self.take_free(port);
         self.entries[usize::from(port)] = owned_by(mapping);
         self.state.drawn = random();
-        prefetch(self.free_list, position_drawn(self.state, self.range).into());
         Some(port)
     }
 
-    /// Takes a free port out of the free list; its entry is the caller's to set.
+    /// Takes a free port; its entry is the caller's to set.
     pub(super) fn take_free(&mut self, port: u16) {
-        self.take_free_at(self.entries[usize::from(port)] as u16 ^ port);
-    }
-
-    /// Takes the port at a position out of the free list, and moves the last one there.
-    fn take_free_at(&mut self, position: u16) {
+        self.taken.insert(port);
         self.state.taken += 1;
-        let last = self.end_of_free();
-        let moved = self.free_list[usize::from(last)] ^ last;
-        self.list_free(moved, position);
     }
 
     /// Makes a port free that is not, and not held either.
     pub(super) fn free(&mut self, port: u16) {
-        self.list_free(port, self.end_of_free());
+        self.entries[usize::from(port)] = 0;
+        self.taken.remove(port);
         self.state.taken -= 1;
-    }
-
-    /// The position behind the last free port; there is one as long as not all are free.
-    fn end_of_free(&self) -> u16 {
-        self.range.first + (self.range.len - self.state.taken) as u16
-    }
-
-    /// Puts a free port at a position of the free list.
-    fn list_free(&mut self, port: u16, position: u16) {
-        self.free_list[usize::from(position)] = port ^ position;
-        self.entries[usize::from(port)] = u32::from(port ^ position);
     }
 
     /// Holds a port that was owned until `hold` has passed.
@@ -287,18 +275,6 @@ impl Class<'_> {
         let entry = &mut self.entries[usize::from(port)];
         *entry = *entry & !u32::from(u16::MAX) | u32::from(next);
     }
-}
-
-/// The position of the free port that is next, if one is free.
-pub(super) fn position_drawn(state: &ClassState, range: PortRange) -> u16 {
-    // Scaled to the number of free ports: off from uniform by 2^-16 at most.
-    let nth = (u64::from(state.drawn) * u64::from(range.len - state.taken)) >> 32;
-    range.first + nth as u16
-}
-
-/// The position of the last free port, if one is free.
-pub(super) fn position_last(state: &ClassState, range: PortRange) -> u16 {
-    range.first.wrapping_add((range.len - state.taken).wrapping_sub(1) as u16)
 }
 
 /// The entry of a port held until `due`, with `next` behind it.

@@ -1,32 +1,34 @@
 //! The public addresses and ports of a shard: who owns which, and which may be given out next.
 //!
-//! A *bank* is the ports of one protocol on one pool address. Each bank has a dense array of
-//! 65,536 entries, and that array is at once the allocator's state and the way from a public
-//! endpoint to its mapping, so that an unknown inbound packet costs one cache line. An entry says
-//! that its port is
+//! A *bank* is the ports of one protocol on one pool address. It has a bit for each port that says
+//! whether it is taken, and a dense array of 65,536 entries, which is the way from a public endpoint
+//! to its mapping: an unknown inbound packet costs a bit that lies with 511 others in its cache
+//! line, a known one a line more. An entry says that its port is
 //!
 //! ```text
 //! bit  31 30 29          16 15           0
-//!       0  0  (zero)         position ^ port    free: where the bank's free list has it
+//!       0  0  (zero)                            free
 //!       0  1  due            next               held: when it may be free again, held port behind
 //!       1  owner                                owned by the mapping with this index
 //! ```
 //!
-//! Allocation takes a random port of those that are free (RFC 7857, section 9; RFC 6056) in O(1)
-//! whatever the load; so do release and the reservation of a free port. A released port is held
-//! for a while (RFC 6888, REQ-8) in a queue that is threaded through the entries, so that memory
-//! is the same however many ports are held.
+//! Allocation takes a random port of those that are free (RFC 7857, section 9; RFC 6056) in a bounded
+//! number of steps whatever the load; release and the reservation of a free port are O(1). A released
+//! port is held for a while (RFC 6888, REQ-8) in a queue that is threaded through the entries, so
+//! that memory is the same however many ports are held.
 //!
 //! All state lies in slices that the house hands in. Memory of zeros is a shard with every port
 //! free, and construction does not touch it.
 
 mod bank;
 mod pool;
+mod taken;
 #[cfg(test)]
 mod tests;
 
 pub use bank::{BankState, HOLD_MAX, MAPPINGS_MAX};
 pub use pool::Pool;
+pub use taken::TakenPorts;
 
 use std::ops::RangeInclusive;
 
@@ -84,8 +86,8 @@ pub struct Counts {
 pub struct PortsMemory<'m> {
     /// The dense arrays, bank after bank.
     pub entries: &'m mut [u32],
-    /// The lists of free ports, bank after bank.
-    pub free_lists: &'m mut [u16],
+    /// Which ports are taken, bank after bank.
+    pub taken: &'m mut [TakenPorts],
     /// The banks' states, by protocol, then by pool address.
     pub banks: &'m mut [BankState],
 }
@@ -95,8 +97,8 @@ pub struct PortsMemory<'m> {
 pub struct PortsSizes {
     /// Of `entries`.
     pub entries: usize,
-    /// Of `free_lists`.
-    pub free_lists: usize,
+    /// Of `taken`.
+    pub taken: usize,
     /// Of `banks`.
     pub banks: usize,
 }
@@ -105,7 +107,7 @@ impl PortsSizes {
     /// Bytes over all.
     pub const fn bytes(&self) -> usize {
         self.entries * size_of::<u32>()
-            + self.free_lists * size_of::<u16>()
+            + self.taken * size_of::<TakenPorts>()
             + self.banks * size_of::<BankState>()
     }
 }
@@ -121,10 +123,10 @@ pub struct Ports<'m> {
 }
 
 impl<'m> Ports<'m> {
-    /// The memory that a pool of so many addresses needs: 1.1 MiB for each.
+    /// The memory that a pool of so many addresses needs: 0.8 MiB for each.
     pub const fn memory(addresses: usize) -> PortsSizes {
         let banks = addresses * Protocol::COUNT;
-        PortsSizes { entries: banks * PORTS, free_lists: banks * PORTS, banks }
+        PortsSizes { entries: banks * PORTS, taken: banks, banks }
     }
 
     /// The allocator of this pool. UDP and TCP ports are given out from `range`, but never port
@@ -137,7 +139,7 @@ impl<'m> Ports<'m> {
         let sizes = Self::memory(pool.len());
         assert!(sizes.banks > 0, "a pool has an address");
         assert_eq!(memory.entries.len(), sizes.entries, "the dense arrays fit the pool");
-        assert_eq!(memory.free_lists.len(), sizes.free_lists, "the free lists fit the pool");
+        assert_eq!(memory.taken.len(), sizes.taken, "a bit for each port fits the pool");
         assert_eq!(memory.banks.len(), sizes.banks, "the banks fit the pool");
         let ranges = Protocol::ALL.map(|protocol| class_ranges(protocol, &range));
         let is_empty = |classes: &[PortRange; CLASSES]| classes.iter().all(|r| r.is_empty());
@@ -158,22 +160,36 @@ impl<'m> Ports<'m> {
         Some(self.bank(protocol, address) * PORTS + usize::from(endpoint.port))
     }
 
-    /// The dense arrays, to be prefetched from.
+    /// Asks the memory for the entry behind a slot. False if the port is free, which is known
+    /// without it.
     #[inline]
-    pub fn entries(&self) -> &[u32] {
-        self.memory.entries
+    pub fn prefetch(&self, slot: usize) -> bool {
+        let is_taken = self.is_taken(slot);
+        if is_taken {
+            prefetch(self.memory.entries, slot);
+        }
+        is_taken
     }
 
-    /// What the endpoint behind a slot is. Touches one cache line.
+    /// What the endpoint behind a slot is. Touches the cache line of its entry.
     #[inline]
     pub fn at(&self, slot: usize) -> Lookup {
         bank::meaning(self.memory.entries[slot])
     }
 
-    /// What a public endpoint is. Touches one cache line.
+    /// What a public endpoint is. Touches the cache line of its entry only if its port is taken.
     #[inline]
     pub fn lookup(&self, protocol: Protocol, endpoint: Endpoint) -> Lookup {
-        self.slot(protocol, endpoint).map_or(Lookup::NotPool, |slot| self.at(slot))
+        match self.slot(protocol, endpoint) {
+            None => Lookup::NotPool,
+            Some(slot) if !self.is_taken(slot) => Lookup::Free,
+            Some(slot) => self.at(slot),
+        }
+    }
+
+    #[inline]
+    fn is_taken(&self, slot: usize) -> bool {
+        self.memory.taken[slot / PORTS].contains((slot % PORTS) as u16)
     }
 
     /// The pool address, by index, that a new subscriber shall get: of two drawn at random the
@@ -229,10 +245,9 @@ impl<'m> Ports<'m> {
     pub fn prefetch_allocation(&self, protocol: Protocol, address: u32, inside_port: u16) {
         let bank = self.bank(protocol, address);
         let class = self.class_wanted(protocol, inside_port);
-        let state = &self.memory.banks[bank].classes[class];
         let range = self.ranges[protocol as usize][class];
-        for position in [bank::position_drawn(state, range), bank::position_last(state, range)] {
-            let port = self.memory.free_lists[bank * PORTS + usize::from(position)] ^ position;
+        let drawn = self.memory.banks[bank].classes[class].drawn;
+        if let Some(port) = self.memory.taken[bank].choose(drawn, range) {
             prefetch(self.memory.entries, bank * PORTS + usize::from(port));
         }
     }
@@ -253,6 +268,7 @@ impl<'m> Ports<'m> {
         match self.class_holding(protocol, endpoint.port) {
             None => {
                 self.memory.entries[slot] = 0;
+                self.memory.taken[bank].remove(endpoint.port);
                 self.memory.banks[bank].owned_outside -= 1;
             }
             Some(class) if hold == Span(0) => {
@@ -276,7 +292,10 @@ impl<'m> Ports<'m> {
         let before = self.at(slot);
         match (before, self.class_holding(protocol, endpoint.port)) {
             (Lookup::Owned(_), _) => {}
-            (_, None) => self.memory.banks[bank].owned_outside += 1,
+            (_, None) => {
+                self.memory.taken[bank].insert(endpoint.port);
+                self.memory.banks[bank].owned_outside += 1;
+            }
             (Lookup::Held, Some(class)) => {
                 self.class(protocol, bank, class).take_held(endpoint.port);
             }
@@ -351,7 +370,7 @@ impl<'m> Ports<'m> {
     fn class(&mut self, protocol: Protocol, bank: usize, class: usize) -> Class<'_> {
         Class {
             entries: &mut self.memory.entries.as_chunks_mut().0[bank],
-            free_list: &mut self.memory.free_lists.as_chunks_mut().0[bank],
+            taken: &mut self.memory.taken[bank],
             state: &mut self.memory.banks[bank].classes[class],
             range: self.ranges[protocol as usize][class],
         }

@@ -7,7 +7,7 @@ use super::*;
 /// The memory that the house would hand in.
 struct Memory {
     entries: Vec<u32>,
-    free_lists: Vec<u16>,
+    taken: Vec<TakenPorts>,
     banks: Vec<BankState>,
 }
 
@@ -16,7 +16,7 @@ impl Memory {
         let sizes = Ports::memory(addresses);
         Memory {
             entries: vec![0; sizes.entries],
-            free_lists: vec![0; sizes.free_lists],
+            taken: vec![TakenPorts::NONE; sizes.taken],
             banks: vec![BankState::default(); sizes.banks],
         }
     }
@@ -27,7 +27,7 @@ impl Memory {
         let prefix = format!("198.51.100.0/{}", 32 - addresses.ilog2());
         let memory = PortsMemory {
             entries: &mut self.entries,
-            free_lists: &mut self.free_lists,
+            taken: &mut self.taken,
             banks: &mut self.banks,
         };
         Ports::new(Pool::new(&[prefix.parse().unwrap()]), range, memory)
@@ -63,4 +63,96 @@ fn a_port_goes_from_free_to_owned_to_held_to_free() {
     ports.tick(Ticks(NOW.0.wrapping_add(HOLD.0 + 5)));
     assert_eq!(ports.lookup(udp, public), Lookup::Free);
     assert_eq!(ports.counts(udp), Counts { free: 1, held: 0, owned: 0 });
+}
+
+/// What a port is in the model: held ones may be free from then on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fate {
+    Free,
+    Owned(u32),
+    HeldUntil(Ticks),
+}
+
+/// Random allocations, releases, reservations and pauses beside a plain table of all ports: no port
+/// is given out twice, outside of its class, or before its hold is over; none is ever lost.
+#[test]
+fn an_allocator_does_what_a_table_of_all_ports_says() {
+    for (seed, range) in [(1, 1000..=1200), (2, 1..=65535), (3, 63000..=63063), (4, 1024..=1500)] {
+        let mut random = seed;
+        let mut next = |below: u64| {
+            random = 6_364_136_223_846_793_005_u64.wrapping_mul(random).wrapping_add(1);
+            (random >> 33) % below
+        };
+        let (mut memory, mut now) = (Memory::of(1), NOW);
+        let mut ports = memory.ports(range.clone());
+        let mut model = vec![Fate::Free; PORTS];
+        for mapping in 0..20_000 {
+            let port = *range.start() + next(range.len() as u64 + 10).min(65535) as u16 % 64000;
+            match (next(10), model[usize::from(port)]) {
+                (0..5, _) => {
+                    let inside = next(2000) as u16;
+                    let given = ports.allocate(
+                        Protocol::Udp,
+                        0,
+                        inside,
+                        mapping,
+                        || next(1 << 32) as u32,
+                        now,
+                    );
+                    let has_system = *range.start() < 1024;
+                    let is_right_class =
+                        |port: u16| !has_system || (port < 1024) == (inside < 1024);
+                    let Some(given) = given else {
+                        let is_free = |port: u16| {
+                            is_right_class(port) && model[usize::from(port)] == Fate::Free
+                        };
+                        assert!(!range.clone().any(is_free), "a free port was not given out");
+                        continue;
+                    };
+                    assert!(range.contains(&given.port) && is_right_class(given.port), "{given}");
+                    match model[usize::from(given.port)] {
+                        Fate::Free => {}
+                        Fate::HeldUntil(due) => assert!(now.reached(due), "{given} too early"),
+                        Fate::Owned(other) => panic!("{given} is owned by {other}"),
+                    }
+                    model[usize::from(given.port)] = Fate::Owned(mapping);
+                }
+                (5..8, Fate::Owned(_)) => {
+                    let hold = Span([0, 7, 40][next(3) as usize]);
+                    ports.release(Protocol::Udp, endpoint(port), now, hold);
+                    let is_held = hold != Span(0) && port != 0 && range.contains(&port);
+                    model[usize::from(port)] =
+                        if is_held { Fate::HeldUntil(now.after(hold)) } else { Fate::Free };
+                }
+                (8, Fate::Free | Fate::HeldUntil(_)) => {
+                    let before = ports.reserve(Protocol::Udp, endpoint(port), mapping);
+                    assert!(matches!(before, Lookup::Free | Lookup::Held), "{before:?}");
+                    model[usize::from(port)] = Fate::Owned(mapping);
+                }
+                (9, _) => {
+                    now = Ticks(now.0.wrapping_add(1));
+                    ports.tick(now);
+                }
+                _ => {}
+            }
+            let found = ports.lookup(Protocol::Udp, endpoint(port));
+            match model[usize::from(port)] {
+                Fate::Owned(mapping) => assert_eq!(found, Lookup::Owned(mapping), "{port}"),
+                Fate::HeldUntil(due) if !now.reached(due) => assert_eq!(found, Lookup::Held),
+                _ => assert!(matches!(found, Lookup::Free | Lookup::Held), "{port}: {found:?}"),
+            }
+        }
+        let owned = model.iter().filter(|fate| matches!(fate, Fate::Owned(_))).count() as u64;
+        assert_eq!(ports.counts(Protocol::Udp).owned, owned, "seed {seed}");
+        for _ in 0..2000 {
+            now = Ticks(now.0.wrapping_add(10));
+            ports.tick(now);
+        }
+        let counts = ports.counts(Protocol::Udp);
+        assert_eq!(counts.held, 0, "seed {seed}: every hold ends");
+        let free = range
+            .clone()
+            .filter(|port| *port != 0 && !matches!(model[usize::from(*port)], Fate::Owned(_)));
+        assert_eq!(counts.free, free.count() as u64, "seed {seed}");
+    }
 }

@@ -216,6 +216,8 @@ pub struct Seen {
     pub flow_packets: Histogram<u64>,
     /// How well the rate was kept.
     pub pace: Pace,
+    /// What packets cost; zeros where nothing was sent for real.
+    pub cost: Cost,
     /// A few of the wrong packets, in words.
     pub examples: Vec<String>,
     /// The device's own counters of trouble, by port and name; zeros left out.
@@ -235,6 +237,18 @@ pub struct Pace {
     pub burstiness: f64,
     /// How many packets went in one go on average.
     pub mean_burst: f64,
+}
+
+/// What packets cost the lcores, cycles of the time-stamp counter for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Cost {
+    /// To make a packet, stamp it and give it to its port.
+    pub sent: f64,
+    /// To take a packet from its port and check it, and to answer it if it is answered.
+    pub received: f64,
+    /// All time until the last was made, over the packets made: looks at empty queues, answers and
+    /// waiting for the next to be due are in it.
+    pub all: f64,
 }
 
 impl Seen {

@@ -123,7 +123,9 @@ fn simulated_device(procedure: &Procedure, common: &Common) -> Device {
             let outage = Some((options.at, Duration::from_millis(280)));
             Device { outage, lost: 0.004, ..device }
         }
-        Procedure::SelfCheck(_) => Device { capacity_pps: 1e12, ..device },
+        Procedure::SelfCheck(_) => {
+            Device { capacity_pps: 1e12, establish_per_s: f64::INFINITY, ..device }
+        }
         _ => device,
     }
 }

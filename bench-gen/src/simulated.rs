@@ -6,7 +6,9 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use krono_io::EalConfig;
 
-use crate::bench::{Bench, Counts, Failed, Pace, Seen, Snapshot, Stage, Watch, Way, Ways, Wrong};
+use crate::bench::{
+    Bench, Cost, Counts, Failed, Pace, Seen, Snapshot, Stage, Watch, Way, Ways, Wrong,
+};
 use crate::load::{End, Load, Popularity, PortSetup, Profile, Rate, Sizes};
 
 /// What the device can do.
@@ -401,6 +403,7 @@ fn empty() -> Seen {
         sessions_lost: 0,
         flow_packets: histogram(),
         pace: Pace::default(),
+        cost: Cost::default(),
         examples: Vec::new(),
         port_trouble: Default::default(),
         partial: false,

@@ -32,7 +32,13 @@ impl Clock {
     /// Nanoseconds since the start.
     #[inline]
     pub fn now_ns(&self) -> u64 {
-        self.to_ns(cycles().saturating_sub(self.start))
+        self.ns_at(cycles())
+    }
+
+    /// Nanoseconds from the start to when the counter stood at `cycles`.
+    #[inline]
+    pub fn ns_at(&self, cycles: u64) -> u64 {
+        self.to_ns(cycles.saturating_sub(self.start))
     }
 
     /// Ticks since the start.
@@ -70,5 +76,6 @@ mod tests {
         let error = clock.to_ns(2_700_000_000 * century_s).abs_diff(century_s * 1_000_000_000);
         assert!(error <= century_s, "{error} ns off after a century: more than 1 ns a second");
         assert_eq!(clock.to_ns(27), 9);
+        assert_eq!((clock.ns_at(clock.start + 27), clock.ns_at(clock.start - 27)), (9, 0));
     }
 }

@@ -14,6 +14,7 @@ use super::arp::{self, Station};
 use super::board::Shown;
 use super::common::{Common, Phase};
 use super::exchange::Exchange;
+use super::meter::Meter;
 use super::pace::{BURST_FRAMES, Pace, Patience, Rhythm};
 use super::part::{Limit, Part};
 use super::replay::Replay;
@@ -63,6 +64,7 @@ pub(super) struct End {
 pub(super) struct Outcome {
     pub seen: ShareSeen,
     pub rhythm: Rhythm,
+    pub meter: Meter,
     /// For how long it was to send, nanoseconds.
     pub elapsed_ns: u64,
     /// Packets that were due and that it did not come to.
@@ -76,6 +78,7 @@ pub(super) struct Outcome {
 /// A stage under way.
 struct Run {
     pace: Pace,
+    meter: Meter,
     limit: Limit,
     is_sending: bool,
     now_ns: u64,
@@ -106,13 +109,17 @@ impl Lcore {
             if phase == Phase::Over {
                 return self.finish(&mut run);
             }
-            let mut work = self.receive(Side::Inside) + self.receive(Side::Outside);
-            work += self.adopt();
-            work += self.send_due(&mut run, phase);
+            let mut taken = self.receive(Side::Inside) + self.receive(Side::Outside);
+            taken += self.adopt();
+            let between = self.clock.cycles();
+            run.now_ns = self.clock.ns_at(between);
+            let made = self.send_due(&mut run, phase);
             self.flush();
+            run.meter.turn(taken, between, made, self.clock.cycles());
             self.keep_house(&mut run);
-            if work == 0 && self.yields {
+            if taken + made == 0 && self.yields {
                 thread::yield_now();
+                run.meter.away(self.clock.cycles());
             }
         }
     }
@@ -180,7 +187,6 @@ impl Lcore {
     /// Makes the packets that are due, and returns how many.
     #[inline]
     fn send_due(&mut self, run: &mut Run, phase: Phase) -> usize {
-        run.now_ns = self.clock.now_ns();
         if !run.is_sending || run.is_over(phase, self) {
             return 0;
         }
@@ -369,6 +375,7 @@ impl Lcore {
         let time = if let Limit::Time(ns) = part.limit { Some(ns) } else { None };
         Run {
             pace: Pace::new(part.rate, patience, now_ns, time),
+            meter: Meter::new(self.clock.cycles()),
             limit: part.limit,
             is_sending: true,
             now_ns,
@@ -393,6 +400,7 @@ impl Lcore {
         Outcome {
             seen,
             rhythm: run.pace.rhythm(),
+            meter: run.meter,
             elapsed_ns: run.pace.elapsed_ns(run.end_ns),
             missed: run.pace.missed(run.end_ns),
             handover_full: self.exchange.full,
@@ -423,6 +431,7 @@ impl Run {
     #[cold]
     fn stop(&mut self) {
         self.is_sending = false;
+        self.meter.stop();
         self.end_ns = self.now_ns;
         self.show_ns = 0;
     }

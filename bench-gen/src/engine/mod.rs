@@ -2,7 +2,8 @@
 //! watches them.
 //!
 //! * `lcore`: what an lcore does, in one loop; `pace` tells it when packets are due, `exchange`
-//!   takes it frames that came to another lcore's queue, `arp` knows its links;
+//!   takes it frames that came to another lcore's queue, `arp` knows its links, `meter` knows where
+//!   its time goes;
 //! * `watch`: how a stage goes on, as the thread sees it that carries it out;
 //! * `joined`: both ports joined, to see what the tool itself can do on this machine.
 //!
@@ -15,6 +16,7 @@ mod common;
 mod exchange;
 mod joined;
 mod lcore;
+mod meter;
 mod pace;
 mod part;
 mod ports;

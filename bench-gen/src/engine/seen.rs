@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::lcore::Outcome;
 use super::part::wanted_pps;
-use crate::bench::{Pace, Seen, Snapshot, Stage, Way, Ways};
+use crate::bench::{Cost, Pace, Seen, Snapshot, Stage, Way, Ways};
 use crate::share::{ShareSeen, Tally};
 
 /// What the watching thread adds.
@@ -21,6 +21,7 @@ pub(super) struct Watched {
 /// If there are no lcores.
 pub(super) fn seen(stage: &Stage, outcomes: Vec<Outcome>, watched: Watched) -> Seen {
     let pace = pace(stage, &outcomes);
+    let cost = cost(&outcomes);
     let elapsed_ns = outcomes.iter().map(|outcome| outcome.elapsed_ns).max().unwrap_or(0);
     let missed: u64 = outcomes.iter().map(|outcome| outcome.missed).sum();
     let mut port_trouble = watched.port_trouble;
@@ -51,6 +52,7 @@ pub(super) fn seen(stage: &Stage, outcomes: Vec<Outcome>, watched: Watched) -> S
         sessions_lost: seen.sessions_lost,
         flow_packets: seen.flow_packets.histogram(),
         pace,
+        cost,
         examples: seen.examples,
         port_trouble,
         partial: watched.partial,
@@ -82,6 +84,15 @@ fn pace(stage: &Stage, outcomes: &[Outcome]) -> Pace {
         burstiness: outcomes.iter().map(burstiness).fold(1.0, f64::max),
         mean_burst: outcomes.iter().map(frames).sum::<f64>() / bursts.max(1) as f64,
     }
+}
+
+fn cost(outcomes: &[Outcome]) -> Cost {
+    let meters = outcomes.iter().map(|outcome| outcome.meter);
+    let sum = meters.reduce(|mut sum, meter| {
+        sum.add(&meter);
+        sum
+    });
+    sum.map_or(Cost::default(), |sum| sum.cost())
 }
 
 fn snapshot(tally: &Tally, elapsed: Duration) -> Snapshot {

@@ -210,6 +210,11 @@ pub struct SelfCheck {
     #[arg(long, value_name = "DUR", default_value = "2s", value_parser = duration)]
     pub trial: Duration,
 
+    /// Before the trials all flows are opened, so many a second; over rings as fast as possible if
+    /// not given, over devices 50k
+    #[arg(long, value_name = "PER_S", value_parser = number)]
+    pub open_rate: Option<f64>,
+
     /// Rates whose accuracy is checked, packets/s; those above the ceiling are left out
     #[arg(
         long, value_name = "PPS,…", value_delimiter = ',', default_value = "10k,100k,1M",
@@ -225,6 +230,16 @@ pub enum CableArg {
     Ring,
     /// Whatever joins the profile's devices: a veth pair, a memif, a cable
     Devices,
+}
+
+impl CableArg {
+    /// How many sessions a second it carries with certainty.
+    pub(super) fn open_rate(self) -> f64 {
+        match self {
+            CableArg::Ring => f64::INFINITY,
+            CableArg::Devices => 50_000.0,
+        }
+    }
 }
 
 impl From<CableArg> for Cable {

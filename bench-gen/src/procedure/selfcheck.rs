@@ -1,28 +1,27 @@
-//! What bench-gen can do on this machine without a device: its ceiling, the latency that it adds,
-//! and how well it keeps a rate.
+//! What bench-gen can do on this machine without a device: its ceiling, what a packet costs it, the
+//! latency that it adds, and how well it keeps a rate.
 
 use super::course::{Course, Halt};
 use super::options::SelfCheck;
 use super::trial::{REACHED, Setting, Trial, open_flows};
 use super::{latency, plots};
-use crate::bench::Ways;
+use crate::bench::{Cost, Ways};
 use crate::report::model::{Axis, Plot, Series, Shape, Table};
 use crate::report::{full, percent, short};
 
 /// The load at which the floor of the latency is measured, packets/s.
 const FLOOR: f64 = 1000.0;
-/// Flows are opened at this rate, sessions/s.
-const OPEN: f64 = 50_000.0;
 
 pub(super) fn run(course: &mut Course, options: &SelfCheck) -> Result<(), Halt> {
     course.part("opening the flows");
-    open_flows(course, OPEN)?;
+    open_flows(course, options.open_rate.unwrap_or(options.over.open_rate()))?;
     let setting = Setting { size: None, time: options.trial, ways: Ways::Both, loss: 0.0 };
     let mut kept = Vec::new();
     let mut floor = None;
     let end = course.repeat("", |course| {
         floor = Some(floor_of(course, &setting)?);
         let ceiling = ceiling_of(course, &setting)?;
+        cost_of(course, &setting)?;
         for rate in options.rates.iter().filter(|rate| **rate <= ceiling) {
             kept.push(setting.attempt(course, *rate)?);
         }
@@ -58,6 +57,21 @@ fn ceiling_of(course: &mut Course, setting: &Setting) -> Result<f64, Halt> {
         draft.complain(format!("{} was lost as fast as possible", percent(trial.loss)));
     }
     Ok(trial.reached)
+}
+
+/// What packets cost, without answers: each is made once and taken once.
+fn cost_of(course: &mut Course, setting: &Setting) -> Result<(), Halt> {
+    let setting = Setting { ways: Ways::Up, ..setting.clone() };
+    let trial = setting.attempt(course, f64::INFINITY)?;
+    let cost = trial.seen.cost;
+    // A simulated packet costs nothing.
+    if cost != Cost::default() {
+        let draft = &mut course.draft;
+        draft.figure("cost of a packet, sent", "cycles", cost.sent);
+        draft.figure("cost of a packet, received and checked", "cycles", cost.received);
+        draft.figure("cost of a packet, all told", "cycles", cost.all);
+    }
+    Ok(())
 }
 
 fn judge(course: &mut Course, kept: &[Trial]) {

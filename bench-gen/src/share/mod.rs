@@ -238,9 +238,9 @@ impl Share {
     }
 
     /// How long the packets of a flow of TCP are: all alike, so that sequence numbers follow.
-    fn tcp_payload(&mut self, flow: u32) -> u32 {
+    fn tcp_payload(&self, flow: u32) -> u32 {
         let (drawn, packets) = (self.tcp_draw(flow), self.flows[flow as usize].length());
-        let len = self.lengths.draw(Protocol::Tcp, drawn, packets);
+        let len = self.lengths.draw(Protocol::Tcp, || drawn, packets);
         frame::payload_len(Protocol::Tcp, len) as u32
     }
 

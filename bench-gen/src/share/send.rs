@@ -252,7 +252,7 @@ impl Share {
             Protocol::Tcp => self.tcp_payload(number) as usize,
             protocol => {
                 let packets = self.flows[number as usize].length();
-                let len = self.lengths.draw(protocol, mix(&mut self.random), packets);
+                let len = self.lengths.draw(protocol, || mix(&mut self.random), packets);
                 frame::payload_len(protocol, len)
             }
         };

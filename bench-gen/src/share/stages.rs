@@ -315,19 +315,19 @@ impl Share {
         if lengths == self.lengths {
             return;
         }
-        let mut before = std::mem::replace(&mut self.lengths, lengths);
+        let before = std::mem::replace(&mut self.lengths, lengths);
         for number in 0..self.used {
             if self.identities.protocol(number) == Protocol::Tcp {
-                self.resize_tcp(number, &mut before);
+                self.resize_tcp(number, &before);
             }
         }
     }
 
     /// A connection goes on with segments of another length: from the next number on that is a
     /// multiple of it, as if a piece before had been lost.
-    fn resize_tcp(&mut self, number: u32, before: &mut Lengths) {
+    fn resize_tcp(&mut self, number: u32, before: &Lengths) {
         let packets = self.flows[number as usize].length();
-        let len = before.draw(Protocol::Tcp, self.tcp_draw(number), packets);
+        let len = before.draw(Protocol::Tcp, || self.tcp_draw(number), packets);
         let (before, after) = (frame::payload_len(Protocol::Tcp, len), self.tcp_payload(number));
         let flow = &mut self.flows[number as usize];
         for way in [Way::Up, Way::Down] {

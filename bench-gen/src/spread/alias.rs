@@ -1,15 +1,12 @@
 //! Draws from a list of weights in constant time (Walker 1977, Vose 1991).
 
-use rand::Rng;
-use rand::rngs::SmallRng;
-
 /// A table of as many columns as there are weights: each is shared by its own index and one other.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Alias {
     columns: Box<[Column]>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 struct Column {
     /// Below this share of the column, in 2^-32, it is its own index.
     own: u64,
@@ -38,10 +35,11 @@ impl Alias {
         Alias { columns }
     }
 
-    /// An index, as likely as its weight.
-    pub(super) fn draw(&self, random: &mut SmallRng) -> usize {
+    /// The index that a random number stands for: each as likely as its weight.
+    #[inline]
+    pub(super) fn draw(&self, random: u64) -> usize {
         // The high half chooses the column, what that leaves over cannot be told from random.
-        let wide = u128::from(random.next_u64()) * self.columns.len() as u128;
+        let wide = u128::from(random) * self.columns.len() as u128;
         let index = (wide >> 64) as usize;
         let column = self.columns[index];
         let within = (wide as u64) >> 32;
@@ -51,6 +49,8 @@ impl Alias {
 
 #[cfg(test)]
 mod tests {
+    use rand::Rng;
+
     use super::super::random;
     use super::*;
 
@@ -60,7 +60,7 @@ mod tests {
         let alias = Alias::new(&weights);
         let (mut random, draws) = (random(1, 2), 1_000_000);
         let mut counts = [0u32; 7];
-        (0..draws).for_each(|_| counts[alias.draw(&mut random)] += 1);
+        (0..draws).for_each(|_| counts[alias.draw(random.next_u64())] += 1);
         let sum: f64 = weights.iter().sum();
         let mut chi_squared = 0.0;
         for (count, weight) in counts.into_iter().zip(weights) {
@@ -79,6 +79,6 @@ mod tests {
     fn one_weight_is_drawn_always() {
         let alias = Alias::new(&[0.25]);
         let mut random = random(3, 4);
-        assert!((0..1000).all(|_| alias.draw(&mut random) == 0));
+        assert!((0..1000).all(|_| alias.draw(random.next_u64()) == 0));
     }
 }

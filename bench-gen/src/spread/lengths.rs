@@ -1,5 +1,6 @@
 //! How many packets a flow has.
 
+use rand::Rng;
 use rand::rngs::SmallRng;
 use rand_distr::{Distribution, StandardNormal};
 
@@ -31,7 +32,7 @@ impl Lengths {
 
     /// How many packets a flow has that begins now, at least 1.
     pub fn of_new(&mut self) -> u32 {
-        let part = LENGTHS[self.parts.draw(&mut self.random)].1;
+        let part = LENGTHS[self.parts.draw(self.random.next_u64())].1;
         let length = match part {
             Part::Uniform(width) => width * unit(&mut self.random),
             Part::LogNormal { sigma, median } => median * (sigma * self.normal()).exp(),
@@ -46,7 +47,7 @@ impl Lengths {
     /// among them; with new flows instead the first seconds would see half of them end at once,
     /// and it would take hours until flows come and go as often as in the long run.
     pub fn of_met(&mut self) -> (u32, u32) {
-        let part = LENGTHS[self.packets.draw(&mut self.random)].1;
+        let part = LENGTHS[self.packets.draw(self.random.next_u64())].1;
         let length = match part {
             // How often a length is met grows with it.
             Part::Uniform(width) => loop {

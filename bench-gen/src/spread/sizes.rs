@@ -1,20 +1,20 @@
 //! How long the next frame is.
 
-use rand::rngs::SmallRng;
-
 use super::agh::{FRAME_LONG, FRAME_SHORT};
 use super::alias::Alias;
-use super::random;
 use crate::load::Sizes;
 
 /// Chooses frame lengths, bytes with the checksum.
-#[derive(Clone, Debug)]
+///
+/// A length follows from the random number that it is drawn by: who draws by the same again gets
+/// the same.
+#[derive(Clone, Debug, PartialEq)]
 pub struct SizeDraw(Way);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Way {
     Fixed(u16),
-    Mix { random: SmallRng, alias: Alias, bytes: Box<[u16]> },
+    Mix { alias: Alias, bytes: Box<[u16]> },
     Agh2015,
 }
 
@@ -23,24 +23,25 @@ impl SizeDraw {
     ///
     /// # Panics
     /// If a mix has no weight.
-    pub fn new(sizes: &Sizes, seed: u64) -> SizeDraw {
+    pub fn new(sizes: &Sizes) -> SizeDraw {
         SizeDraw(match sizes {
             Sizes::Fixed(bytes) => Way::Fixed(*bytes),
             Sizes::Mix(mix) => {
                 let weights: Vec<f64> = mix.iter().map(|(_, weight)| f64::from(*weight)).collect();
                 let bytes = mix.iter().map(|(bytes, _)| *bytes).collect();
-                Way::Mix { random: random(seed, 4), alias: Alias::new(&weights), bytes }
+                Way::Mix { alias: Alias::new(&weights), bytes }
             }
             Sizes::Agh2015 => Way::Agh2015,
         })
     }
 
-    /// The length of the next frame, which is one of a flow of `flow_packets` packets (only
-    /// [`Sizes::Agh2015`] asks for that).
-    pub fn next(&mut self, flow_packets: u32) -> u16 {
-        match &mut self.0 {
+    /// The length that `random` stands for (only [`Sizes::Mix`] asks for it), in a flow of
+    /// `flow_packets` packets (only [`Sizes::Agh2015`] asks for that).
+    #[inline]
+    pub fn draw(&self, random: impl FnOnce() -> u64, flow_packets: u32) -> u16 {
+        match &self.0 {
             Way::Fixed(bytes) => *bytes,
-            Way::Mix { random, alias, bytes } => bytes[alias.draw(random)],
+            Way::Mix { alias, bytes } => bytes[alias.draw(random())],
             Way::Agh2015 => mean_frame(flow_packets),
         }
     }
@@ -81,17 +82,19 @@ fn mean_frame(packets: u32) -> u16 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Lengths;
+    use rand::Rng;
+
+    use super::super::{Lengths, random};
     use super::*;
 
     #[test]
     fn a_mix_is_drawn_by_its_weights() {
         let sizes = Sizes::Mix(vec![(64, 7), (594, 4), (1518, 1)]);
-        let mut draw = SizeDraw::new(&sizes, 11);
+        let (draw, mut random) = (SizeDraw::new(&sizes), random(11, 4));
         let draws = 1_200_000u32;
         let (mut counts, mut sum) = ([0u32; 3], 0u64);
         for _ in 0..draws {
-            let bytes = draw.next(1);
+            let bytes = draw.draw(|| random.next_u64(), 1);
             sum += u64::from(bytes);
             counts[[64, 594, 1518].iter().position(|known| *known == bytes).unwrap()] += 1;
         }
@@ -109,8 +112,8 @@ mod tests {
 
     #[test]
     fn fixed_frames_are_fixed() {
-        let mut draw = SizeDraw::new(&Sizes::Fixed(64), 1);
-        assert!((0..10).all(|length| draw.next(length) == 64));
+        let draw = SizeDraw::new(&Sizes::Fixed(64));
+        assert!((0..10).all(|length| draw.draw(|| u64::from(length) << 60, length) == 64));
     }
 
     #[test]
@@ -135,9 +138,9 @@ mod tests {
     #[test]
     fn the_mean_frame_of_all_packets_is_the_measured_one() {
         let mut lengths = Lengths::new(4);
-        let mut draw = SizeDraw::new(&Sizes::Agh2015, 4);
+        let draw = SizeDraw::new(&Sizes::Agh2015);
         let draws = 200_000;
-        let sum: u64 = (0..draws).map(|_| u64::from(draw.next(lengths.of_met().0))).sum();
+        let sum: u64 = (0..draws).map(|_| u64::from(draw.draw(|| 0, lengths.of_met().0))).sum();
         let mean = sum as f64 / f64::from(draws);
         assert!((mean - Sizes::Agh2015.mean()).abs() < 20.0, "{mean}");
     }

@@ -9,6 +9,7 @@
 //! Rejection-inversion (Hörmann and Derflinger, *ACM TOMACS* 6(3), 1996) needs no bins at all, but
 //! a power or two for each draw.
 
+use rand::Rng;
 use rand::rngs::SmallRng;
 
 use super::alias::Alias;
@@ -52,7 +53,7 @@ impl Zipf {
     /// A rank, counted from 0.
     pub(super) fn draw(&self, random: &mut SmallRng) -> u32 {
         loop {
-            let bin = self.bins[self.alias.draw(random)];
+            let bin = self.bins[self.alias.draw(random.next_u64())];
             if bin.count == 1 {
                 return bin.first;
             }

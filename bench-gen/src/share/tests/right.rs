@@ -66,15 +66,16 @@ fn flows_of_measured_lengths_end_and_others_follow() {
 
 #[test]
 fn a_mix_of_sizes_is_sent_as_it_weighs() {
-    let mut load = load([1, 1, 1], 100);
+    // Many flows, since those of TCP draw but once.
+    let mut load = load([1, 1, 1], 1000);
     load.sizes = Sizes::Mix(vec![(64, 7), (594, 4), (1518, 1)]);
     let mut world = World::new(load);
-    assert_right(&world.run(&open(100)));
+    assert_right(&world.run(&open(1000)));
     let seen = world.run_traffic(Ways::Both, 20_000);
     assert_right(&seen);
     // 362 bytes on average, and a little more where TCP's shortest is longer.
     let mean = seen.tally.counts[0].sent_bytes / 20_000;
-    assert!((330..=410).contains(&mean), "{mean}");
+    assert!((340..=395).contains(&mean), "{mean}");
 }
 
 #[test]

@@ -35,6 +35,13 @@ impl Sum {
         Sum(self.0 + words.to_be() as u64)
     }
 
+    /// Adds four words given as one number.
+    #[inline]
+    pub const fn add_u64(self, words: u64) -> Sum {
+        let words = words.to_be();
+        Sum(self.0 + (words >> 32) + (words & 0xffff_ffff))
+    }
+
     /// Adds bytes, at most 4 GiB over all; an odd last one counts as the high half of a word.
     #[inline]
     pub fn add_bytes(mut self, bytes: &[u8]) -> Sum {
@@ -154,6 +161,13 @@ mod tests {
 
     fn update(checksum: u16, delta: Delta) -> u16 {
         u16::from_be_bytes(delta.update(checksum.to_be_bytes()))
+    }
+
+    #[test]
+    fn wide_numbers_are_the_words_in_them() {
+        let words = of(&[0x0102, 0xfffe, 0x8000, 0x7fff]);
+        assert_eq!(Sum::default().add_u64(0x0102_fffe_8000_7fff).fold(), words.fold());
+        assert_eq!(Sum::default().add_u32(0x0102_fffe).add_u32(0x8000_7fff).fold(), words.fold());
     }
 
     #[test]

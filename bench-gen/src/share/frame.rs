@@ -274,7 +274,7 @@ impl Frames {
     }
 
     /// Checks the transport checksum, and the payload behind the stamp if it carries one.
-    #[inline]
+    #[inline(always)]
     pub(super) fn check(&self, frame: &[u8], heard: &Heard) -> Body {
         let (l4, end) = (usize::from(heard.l4), usize::from(heard.end));
         let Heading { pair, transport, .. } = heard.heading;
@@ -295,7 +295,7 @@ impl Frames {
             8 => self.sum_body::<{ 8 + STAMP_LEN }>(datagram, sum),
             _ => self.sum_body::<{ TCP_LEN + STAMP_LEN }>(datagram, sum),
         };
-        match (sum.fold() == VALID, changed) {
+        match (sum.is_valid(), changed) {
             (true, false) => Body::Right,
             (true, true) => Body::Changed,
             (false, _) => Body::BadChecksum,
@@ -335,18 +335,17 @@ impl Heard {
 
 /// Writes the IP header and the transport header before a payload of `payload_len` bytes that sums
 /// to `sum`.
-#[inline]
+#[inline(always)]
 fn put_headers(heading: &Heading, headers: &mut [u8], payload_len: usize, sum: Sum) {
     let (ip, l4) = headers.split_first_chunk_mut::<IP_LEN>().expect("room for an IP header");
     let Heading { pair: Pair { addresses, ports }, transport, .. } = *heading;
     let datagram_len = l4.len() + payload_len;
     let protocol = match transport {
         Transport::Udp => {
-            let words = [ports, (datagram_len as u32) << 16];
-            let sum = sum.add_u32(words[0]).add_u32(words[1]);
-            let sum = add_pseudo_header(sum, addresses, IP_UDP, datagram_len);
+            let header = u64::from(ports) << 32 | (datagram_len as u64) << 16;
+            let sum = add_pseudo_header(sum.add_u64(header), addresses, IP_UDP, datagram_len);
             let checksum = checksum::nonzero(sum.checksum());
-            put_words(l4, &[words[0], words[1] | u32::from(checksum)]);
+            l4.copy_from_slice(&(header | u64::from(checksum)).to_be_bytes());
             IP_UDP
         }
         Transport::Tcp(segment) => {
@@ -369,24 +368,20 @@ fn put_headers(heading: &Heading, headers: &mut [u8], payload_len: usize, sum: S
             IP_ICMP
         }
     };
-    put_ip(ip, protocol, (IP_LEN + datagram_len) as u32, addresses);
+    put_ip(ip, protocol, IP_LEN + datagram_len, addresses);
 }
 
 /// RFC 791, 3.1: not to be fragmented, so that the identification may be 0 (RFC 6864, 4.1).
 #[inline]
-fn put_ip(ip: &mut [u8; IP_LEN], protocol: u8, total_len: u32, addresses: u64) {
-    const DONT_FRAGMENT: u32 = 0x4000;
+fn put_ip(ip: &mut [u8; IP_LEN], protocol: u8, total_len: usize, addresses: u64) {
+    const DONT_FRAGMENT: u64 = 0x4000;
     const TTL: u32 = 64;
-    let mut words = [
-        0x4500_0000 | total_len,
-        DONT_FRAGMENT,
-        TTL << 24 | u32::from(protocol) << 16,
-        (addresses >> 32) as u32,
-        addresses as u32,
-    ];
-    let sum = words.iter().fold(Sum::default(), |sum, word| sum.add_u32(*word));
-    words[2] |= u32::from(sum.checksum());
-    put_words(ip, &words);
+    let first = 0x4500 << 48 | (total_len as u64) << 32 | DONT_FRAGMENT;
+    let middle = TTL << 24 | u32::from(protocol) << 16;
+    let sum = Sum::default().add_u64(first).add_u32(middle).add_u64(addresses);
+    ip[..8].copy_from_slice(&first.to_be_bytes());
+    ip[8..12].copy_from_slice(&(middle | u32::from(sum.checksum())).to_be_bytes());
+    ip[12..].copy_from_slice(&addresses.to_be_bytes());
 }
 
 #[inline]
@@ -399,7 +394,7 @@ fn put_words(at: &mut [u8], words: &[u32]) {
 #[inline]
 fn add_pseudo_header(sum: Sum, addresses: u64, protocol: u8, len: usize) -> Sum {
     let last = u32::from(protocol) << 16 | len as u32;
-    sum.add_u32((addresses >> 32) as u32).add_u32(addresses as u32).add_u32(last)
+    sum.add_u64(addresses).add_u32(last)
 }
 
 /// Frames that are none of ours are seldom.
@@ -433,7 +428,7 @@ fn read_ipv4(side: Side, frame: &[u8], l3: usize) -> Result<Heard, Odd> {
     if ip[0] != 0x45 {
         return odd(unusual_ip(&frame[l3..], ip));
     }
-    if Sum::default().add_bytes(ip).fold() != VALID {
+    if !Sum::default().add_bytes(ip).is_valid() {
         return odd(Odd::IpChecksum);
     }
     let end = l3 + usize::from(u16_at(ip, 2));

@@ -13,6 +13,7 @@ use krono_core::hash::HashKey;
 use krono_core::packet::{Endpoint, Protocol};
 
 use super::ShareSetup;
+use crate::bench::Way;
 
 /// Both ends of a flow as they know themselves and each other: nothing here is translated.
 ///
@@ -49,6 +50,16 @@ impl Pair {
     #[inline]
     pub(super) fn swapped(self) -> Pair {
         Pair { addresses: self.addresses.rotate_left(32), ports: self.ports.rotate_left(16) }
+    }
+
+    /// What a translator leaves alone on the way: where a subscriber sends to. At the end of the way
+    /// down all is again as the subscriber knows it.
+    #[inline]
+    pub(super) fn kept(self, way: Way) -> Pair {
+        match way {
+            Way::Up => Pair { addresses: self.addresses & 0xffff_ffff, ports: self.ports & 0xffff },
+            Way::Down => self,
+        }
     }
 
     /// Whether both go to one endpoint.
@@ -88,6 +99,15 @@ pub(super) struct Ends {
 }
 
 impl Ends {
+    /// The pair of a packet this way, untranslated.
+    #[inline]
+    pub(super) fn pair_of(&self, way: Way) -> Pair {
+        match way {
+            Way::Up => self.pair,
+            Way::Down => self.pair.swapped(),
+        }
+    }
+
     /// All of it as two words, for hashing.
     #[inline]
     pub(super) fn words(&self) -> (u64, u64) {

@@ -5,7 +5,7 @@ use krono_core::packet::{Endpoint, Protocol, Side, TcpFlags};
 use super::counts::Example;
 use super::flow::{Marks, Order, State};
 use super::frame::{Body, ECHO, ECHO_REPLY, Heard, Odd, Segment, Transport};
-use super::identity::Ends;
+use super::identity::{Ends, Pair};
 use super::stamp::{Stamp, TIME_SHIFT};
 use super::tcp::{self, Name};
 use super::{Share, Taken, frame, owners};
@@ -35,72 +35,100 @@ impl Share {
         let Some(flow) = self.flows.get(stamp.flow as usize) else {
             return self.unknown(&heard, body);
         };
-        let generation = stamp.generation(flow.generation);
-        let ends = self.identities.ends(stamp.flow, generation);
-        let payload_len = heard.payload_len();
-        if stamp.share != self.number || stamp.digest(payload_len, &self.key, &ends) != digest {
-            return self.unknown(&heard, body);
+        let (current, way) = (flow.generation, stamp.way());
+        let generation = stamp.generation(current);
+        let is_right = stamp.share == self.number
+            && way == way_into(heard.heading.side)
+            && self.is_digest(digest, stamp, generation, &heard, heard.heading.pair)
+            && body == Body::Right
+            && self.is_form(&heard, stamp, generation);
+        if !is_right {
+            return self.not_right(&heard, body, stamp, generation, digest);
         }
-        self.take_stamped(frame, &heard, body, stamp, generation, &ends)
-    }
-
-    /// A packet that carries a stamp of ours.
-    #[inline]
-    fn take_stamped(
-        &mut self,
-        frame: &mut [u8],
-        heard: &Heard,
-        body: Body,
-        stamp: Stamp,
-        generation: u16,
-        ends: &Ends,
-    ) -> Taken {
-        let (number, way) = (stamp.flow, stamp.way());
-        let name = Name { share: self.number, flow: number, generation };
-        let wrong = match body {
-            Body::BadChecksum => Err((Wrong::Checksum, None)),
-            Body::Changed => Err((Wrong::Corrupted, None)),
-            Body::Right if !self.is_form(heard, stamp, name, ends) => Err((Wrong::Corrupted, None)),
-            Body::Right => misdelivery(heard, way, ends),
-        };
-        if let Err((wrong, expected)) = wrong {
-            self.wrong(wrong, heard, Some((number, generation)), expected);
-            return Taken::Done;
-        }
-        if self.flows[number as usize].generation != generation {
+        if current != generation {
             self.late(way, frame.len());
             return Taken::Done;
         }
+        self.take_right(frame, &heard, stamp)
+    }
+
+    /// A packet that came as it should.
+    #[inline]
+    fn take_right(&mut self, frame: &mut [u8], heard: &Heard, stamp: Stamp) -> Taken {
+        let (number, way) = (stamp.flow, stamp.way());
         if way == Way::Up {
-            self.learn(number, heard, ends);
+            self.learn(number, heard);
         }
         if !self.arrived(number, way, stamp, frame.len()) {
             return Taken::Done;
         }
         match way {
-            Way::Up => self.answer(number, ends, heard, frame),
-            Way::Down => self.acknowledge(number, ends, way, heard, frame),
+            Way::Up => self.answer(number, heard, frame),
+            Way::Down => self.acknowledge(number, way, heard, frame),
         }
+    }
+
+    /// What is wrong with a packet that carries a stamp.
+    #[cold]
+    fn not_right(
+        &mut self,
+        heard: &Heard,
+        body: Body,
+        stamp: Stamp,
+        generation: u16,
+        digest: u32,
+    ) -> Taken {
+        let ends = self.identities.ends(stamp.flow, generation);
+        let sent = ends.pair_of(stamp.way());
+        if stamp.share != self.number || !self.is_digest(digest, stamp, generation, heard, sent) {
+            return self.unknown(heard, body);
+        }
+        let (wrong, expected) = match body {
+            Body::BadChecksum => (Wrong::Checksum, None),
+            Body::Changed => (Wrong::Corrupted, None),
+            Body::Right if !self.is_form(heard, stamp, generation) => (Wrong::Corrupted, None),
+            Body::Right => match misdelivery(heard, stamp.way(), &ends) {
+                Err(wrong) => wrong,
+                Ok(()) => return self.unknown(heard, body),
+            },
+        };
+        self.wrong(wrong, heard, Some((stamp.flow, generation)), expected);
+        Taken::Done
+    }
+
+    /// Whether a stamp has this digest in a packet with this pair.
+    #[inline]
+    fn is_digest(
+        &self,
+        digest: u32,
+        stamp: Stamp,
+        generation: u16,
+        heard: &Heard,
+        pair: Pair,
+    ) -> bool {
+        let (protocol, len) = (heard.heading.transport.protocol(), heard.payload_len());
+        stamp.digest(generation, len, protocol, pair, &self.key) == digest
     }
 
     /// Whether the transport header is the one that the packet was sent with.
     #[inline]
-    fn is_form(&self, heard: &Heard, stamp: Stamp, name: Name, ends: &Ends) -> bool {
+    fn is_form(&self, heard: &Heard, stamp: Stamp, generation: u16) -> bool {
         let way = stamp.way();
-        match (heard.heading.transport, ends.protocol) {
-            (Transport::Udp, Protocol::Udp) => true,
-            (Transport::Echo(kind, sequence), Protocol::Icmp) => {
+        match heard.heading.transport {
+            Transport::Udp => true,
+            Transport::Echo(kind, sequence) => {
                 let sent = if way == Way::Up { ECHO } else { ECHO_REPLY };
                 (kind, sequence) == (sent, stamp.sequence as u16)
             }
-            (Transport::Tcp(segment), Protocol::Tcp) => {
+            Transport::Tcp(segment) => {
+                let name = Name { share: self.number, flow: stamp.flow, generation };
+                let ends = self.identities.ends(stamp.flow, generation);
                 let initial = name.initial(way, &self.key);
                 let payload_len = heard.payload_len().into();
                 let seq = tcp::position(initial, stamp.sequence, payload_len);
-                let option = name.option(way, tcp::DATA, &self.key, ends);
+                let option = name.option(way, tcp::DATA, &self.key, &ends);
                 (segment.flags, segment.seq, segment.option) == (tcp::DATA, seq, option)
             }
-            _ => false,
         }
     }
 
@@ -169,17 +197,18 @@ impl Share {
 
     /// Learns the public endpoint, or sees that it is the one that was learnt.
     #[inline]
-    fn learn(&mut self, number: u32, heard: &Heard, ends: &Ends) {
+    fn learn(&mut self, number: u32, heard: &Heard) {
         if !self.flows[number as usize].is_public(heard.heading.pair.parts_from()) {
-            self.learn_new(number, heard, ends);
+            self.learn_new(number, heard);
         }
         self.flows[number as usize].renewed_s = self.clock.s;
     }
 
     #[cold]
-    fn learn_new(&mut self, number: u32, heard: &Heard, ends: &Ends) {
+    fn learn_new(&mut self, number: u32, heard: &Heard) {
         let from = heard.heading.pair.from();
         let generation = self.flows[number as usize].generation;
+        let ends = &self.identities.ends(number, generation);
         if let Some(before) = self.flows[number as usize].public() {
             if self.may_have_expired(number, ends.protocol) {
                 self.seen.tally.remapped += 1;
@@ -236,30 +265,24 @@ impl Share {
 
     /// The server answers a packet, in its place.
     #[inline]
-    fn answer(&mut self, number: u32, ends: &Ends, heard: &Heard, frame: &mut [u8]) -> Taken {
+    fn answer(&mut self, number: u32, heard: &Heard, frame: &mut [u8]) -> Taken {
         self.plan.answers_due += self.plan.answers_percent;
         if self.plan.answers_due < 100 {
-            return self.acknowledge(number, ends, Way::Up, heard, frame);
+            return self.acknowledge(number, Way::Up, heard, frame);
         }
         self.plan.answers_due -= 100;
         while self.plan.answers_due >= 100 {
             self.plan.answers_due -= 100;
             self.seen.tally.unanswered += u64::from(!self.plan.owed.push(number));
         }
+        let ends = self.identities.ends(number, self.flows[number as usize].generation);
         let payload_len = heard.payload_len().into();
-        Taken::Answer(self.stamped(number, ends, Way::Down, payload_len, false, frame))
+        Taken::Answer(self.stamped(number, &ends, Way::Down, payload_len, false, frame))
     }
 
     /// TCP acknowledges now and then what is not answered by data; `way` is that of the data.
     #[inline]
-    fn acknowledge(
-        &mut self,
-        number: u32,
-        ends: &Ends,
-        way: Way,
-        heard: &Heard,
-        frame: &mut [u8],
-    ) -> Taken {
+    fn acknowledge(&mut self, number: u32, way: Way, heard: &Heard, frame: &mut [u8]) -> Taken {
         let Transport::Tcp(_) = heard.heading.transport else { return Taken::Done };
         // The other end's next data acknowledges as well.
         let one_sided = self.plan.waits_from == self.plan.waits_until;
@@ -267,7 +290,8 @@ impl Share {
             return Taken::Done;
         }
         let back = if way == Way::Up { Way::Down } else { Way::Up };
-        Taken::Answer(self.bare(number, ends, back, tcp::ACK, frame))
+        let ends = self.identities.ends(number, self.flows[number as usize].generation);
+        Taken::Answer(self.bare(number, &ends, back, tcp::ACK, frame))
     }
 
     /// A packet without room for a stamp: TCP opens and closes with such.
@@ -301,7 +325,7 @@ impl Share {
             return Taken::Done;
         }
         if way == Way::Up {
-            self.learn(number, heard, &ends);
+            self.learn(number, heard);
         }
         self.answer_control(number, &ends, way, segment.flags, frame)
     }

@@ -261,7 +261,8 @@ impl Share {
     }
 
     /// Writes a stamped packet with `payload_len` bytes of payload and counts it.
-    #[inline]
+    // Called in two places, and all that they know is a constant here.
+    #[inline(always)]
     pub(super) fn stamped(
         &mut self,
         number: u32,
@@ -296,7 +297,13 @@ impl Share {
         }
         let stamp =
             Stamp::new(name.share, number, name.generation, way, sequence, self.clock.now_ns);
-        let digest = stamp.digest(payload_len as u16, &self.key, ends);
+        let digest = stamp.digest(
+            name.generation,
+            payload_len as u16,
+            ends.protocol,
+            ends.pair_of(way),
+            &self.key,
+        );
         let put = |at: &mut [u8; super::stamp::STAMP_LEN]| stamp.put(digest, at);
         let len = self.frames.stamped(&heading, buffer, payload_len, fill, put);
         let counts = &mut self.seen.tally.counts[way as usize];

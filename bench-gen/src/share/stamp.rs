@@ -2,8 +2,9 @@
 
 use krono_core::checksum::Sum;
 use krono_core::hash::HashKey;
+use krono_core::packet::Protocol;
 
-use super::identity::Ends;
+use super::identity::Pair;
 use crate::bench::Way;
 
 /// What a stamp takes, bytes: all the payload that UDP has in a 64-byte frame.
@@ -58,16 +59,26 @@ impl Stamp {
         current.wrapping_sub(u16::from(generation_bits(age.into())))
     }
 
-    /// The keyed digest of the stamp, the length of its payload, and the flow that it is meant for.
+    /// The keyed digest of the stamp, the flow's whole generation, the length of the payload, and
+    /// what no translator may change of the packet's `pair`, so that a receiver need not know who
+    /// the flow is to see that the packet is right.
     #[inline]
-    pub(super) fn digest(self, payload_len: u16, key: &HashKey, ends: &Ends) -> u32 {
+    pub(super) fn digest(
+        self,
+        generation: u16,
+        payload_len: u16,
+        protocol: Protocol,
+        pair: Pair,
+        key: &HashKey,
+    ) -> u32 {
         let a = u64::from(self.flow) << 32 | u64::from(self.sequence);
         let b = u64::from(self.time) << 32
             | u64::from(payload_len) << 16
             | u64::from(self.share) << 8
             | u64::from(self.way_generation);
-        let (addresses, ports) = ends.words();
-        (key.hash(key.hash(a, b) ^ addresses, ports) >> 32) as u32
+        let Pair { addresses, ports } = pair.kept(self.way());
+        let c = u64::from(generation) << 48 | (protocol as u64) << 32 | u64::from(ports);
+        (key.hash(key.hash(a, b) ^ addresses, c) >> 32) as u32
     }
 
     /// Writes the stamp and tells what it adds to a checksum.

@@ -291,6 +291,23 @@ fn packets_of_an_earlier_generation_are_late_and_not_wrong() {
     }
 }
 
+/// A stamp holds seven bits of the generation, its digest all.
+#[test]
+fn packets_of_128_generations_ago_are_not_taken_for_new_ones() {
+    for protocols in EACH {
+        let mut world = World::opened(protocols);
+        let mut buffer = [0; 200];
+        world.begin(&traffic(Ways::Both));
+        let (side, len) = world.shares[0].next(world.now_ns, &mut buffer).unwrap();
+        let (out, mut frame) = world.nat.translate(side, buffer[..len].to_vec()).unwrap();
+        (0..128).for_each(|_| world.shares[0].renew(0));
+        assert_eq!(world.shares[0].take(out, &mut frame, world.now_ns), Taken::Done);
+        let seen = world.finish();
+        assert_eq!((seen.tally.late, seen.tally.counts[0].received), (0, 0));
+        assert_eq!(found(&seen, Wrong::Corrupted), 1);
+    }
+}
+
 #[test]
 fn what_is_not_ours_is_counted_by_name() {
     let mut world = World::opened([1, 0, 0]);

@@ -4,8 +4,6 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/common.sh
 
-NR_HUGEPAGES=/proc/sys/vm/nr_hugepages
-MIB_PER_PAGE=2
 GROUPS_ALL=established,new,scale,floods,overhead
 
 usage() {
@@ -74,7 +72,6 @@ misused() { printf 'error: %s; see --help\n' "$1" >&2; exit 2; }
 
 wants() { [[ ,$only, == *,$1,* ]]; }
 
-restore_hugepages=''
 work=''
 peers=''
 # shellcheck disable=SC2317 # it is called, by the trap
@@ -85,33 +82,12 @@ cleanup() {
         kill "$peers" 2>/dev/null || true
         wait "$peers" 2>/dev/null || true
     fi
-    [ -z "$restore_hugepages" ] || echo "$restore_hugepages" >"$NR_HUGEPAGES"
+    release_hugepages
     [ -z "$work" ] || rm -rf "$work"
 }
 trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-
-memory_kib() { sed -n "s/^$1: *\([0-9]*\).*/\1/p" /proc/meminfo; }
-
-# reserve_hugepages MIB: unless so many are free. Says in a sentence what is missing.
-reserve_hugepages() {
-    local pages=$(($1 / MIB_PER_PAGE)) free before missing
-    [ "$(memory_kib Hugepagesize)" = $((MIB_PER_PAGE * 1024)) ] ||
-        fail "huge pages of $MIB_PER_PAGE MB are needed; this machine's default is another size"
-    free=$(memory_kib HugePages_Free)
-    missing=$((pages - free))
-    [ $missing -gt 0 ] || return 0
-    [ "$(memory_kib MemAvailable)" -gt $((missing * MIB_PER_PAGE * 1024 + 1048576)) ] ||
-        fail "$((missing * MIB_PER_PAGE)) MB for huge pages and 1 GB besides are not free here" \
-            "$(wants scale && echo '(without the group scale it takes less: --only)')"
-    before=$(cat $NR_HUGEPAGES)
-    restore_hugepages=$before
-    echo $((before + missing)) >$NR_HUGEPAGES
-    free=$(memory_kib HugePages_Free)
-    [ "$free" -ge $pages ] ||
-        fail "only $free of $pages huge pages could be had: memory is fragmented, try after a boot"
-}
 
 build() {
     say "Building"
@@ -138,7 +114,8 @@ work=$(mktemp -d)
 build
 megabytes=1800
 if wants scale && [ -z "$quick" ]; then megabytes=4800; fi
-reserve_hugepages $megabytes
+hold_hugepages $megabytes \
+    "$(if wants scale; then echo '(without the group scale it takes less: --only)'; fi)"
 
 say "Measuring"
 # In the background, so that a signal is heeded at once.

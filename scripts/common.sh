@@ -56,3 +56,31 @@ need_rust() {
     PATH="$PATH:$HOME/.cargo/bin:/usr/sbin:/sbin"
     command -v cargo >/dev/null || fail "cargo is missing; install Rust: https://rustup.rs"
 }
+
+NR_HUGEPAGES=/proc/sys/vm/nr_hugepages
+MIB_PER_PAGE=2
+
+memory_kib() { sed -n "s/^$1: *\([0-9]*\).*/\1/p" /proc/meminfo; }
+
+# hold_hugepages MIB [HINT]: reserves huge pages unless so many are free. Says in a sentence what is
+# missing. Wants root; release_hugepages, for a trap, puts back what was there before.
+hugepages_before=''
+hold_hugepages() {
+    local pages=$(($1 / MIB_PER_PAGE)) free before missing
+    [ "$(memory_kib Hugepagesize)" = $((MIB_PER_PAGE * 1024)) ] ||
+        fail "huge pages of $MIB_PER_PAGE MB are needed; this machine's default is another size"
+    free=$(memory_kib HugePages_Free)
+    missing=$((pages - free))
+    [ $missing -gt 0 ] || return 0
+    [ "$(memory_kib MemAvailable)" -gt $((missing * MIB_PER_PAGE * 1024 + 1048576)) ] ||
+        fail "$((missing * MIB_PER_PAGE)) MB for huge pages and 1 GB besides are not free here" \
+            "${2-}"
+    before=$(cat $NR_HUGEPAGES)
+    hugepages_before=$before
+    echo $((before + missing)) >$NR_HUGEPAGES
+    free=$(memory_kib HugePages_Free)
+    [ "$free" -ge $pages ] ||
+        fail "only $free of $pages huge pages could be had: memory is fragmented, try after a boot"
+}
+
+release_hugepages() { [ -z "$hugepages_before" ] || echo "$hugepages_before" >"$NR_HUGEPAGES"; }

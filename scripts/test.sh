@@ -6,7 +6,6 @@ cd "$(dirname "$0")/.."
 source scripts/common.sh
 
 HUGE_PAGES=384
-NR_HUGEPAGES=/proc/sys/vm/nr_hugepages
 
 log=$(mktemp)
 restore_hugepages=

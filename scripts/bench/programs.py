@@ -36,8 +36,15 @@ class Place:
         return self.directory / f"{name}.log"
 
 
+def memory_of(process):
+    """What a process has of memory, bytes: its own pages and huge ones."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return sum(int(fields[name].split()[0]) << 10 for name in ("RssAnon", "HugetlbPages"))
+
+
 class Program:
-    """A program with the replay device in it; ends with its `with`."""
+    """A program that is measured, mostly with the replay device in it; ends with its `with`."""
 
     name = None
     # Tried in turn, five seconds each.
@@ -113,18 +120,23 @@ class Program:
                     continue
 
 
+def testpmd(mode, devices, *more):
+    """The command: one worker, huge pages."""
+    vdevs = [word for device in devices for word in ("--vdev", device)]
+    return ["dpdk-testpmd", "-l", f"{CONTROL_CPU},{WORKER_CPU}", "--main-lcore", str(CONTROL_CPU),
+            "--no-pci", "--in-memory", "--no-telemetry", "-m", "256", "--iova-mode=va", *vdevs,
+            "--", "--total-num-mbufs=16384", "--mbcache=256", f"--forward-mode={mode}",
+            "--nb-cores=1", "--burst=32", "--rxd=512", "--txd=512", "--no-flush-rx", *more]
+
+
 class Testpmd(Program):
     """Swaps MAC addresses and sends: what the device and DPDK cost without any NAT."""
 
     name = "testpmd"
 
     def start(self):
-        command = ["dpdk-testpmd", "-l", f"{CONTROL_CPU},{WORKER_CPU}", "--main-lcore",
-                   str(CONTROL_CPU), "--no-pci", "--in-memory", "--no-telemetry", "-m", "256",
-                   "--iova-mode=va", "--vdev", "net_null0", "--vdev", "net_null1", "--",
-                   "--total-num-mbufs=16384", "--mbcache=256", "--forward-mode=macswap",
-                   "--nb-cores=1", "--burst=32", "--rxd=512", "--txd=512", "--auto-start",
-                   "--stats-period=0", "--no-flush-rx"]
+        command = testpmd("macswap", ["net_null0", "net_null1"], "--auto-start",
+                          "--stats-period=0")
         # It forwards until its input says something.
         self.spawn(command, with_device=True, stdin=subprocess.PIPE)
         self.wait_for(self.has_device, "has not started its ports")
@@ -188,10 +200,7 @@ class Kronod(Program):
         return self.place.directory / "kronod.sock"
 
     def memory(self):
-        """What the process has of memory, bytes: its own pages and huge ones."""
-        status = Path(f"/proc/{self.processes[0].pid}/status").read_text()
-        fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
-        return sum(int(fields[name].split()[0]) << 10 for name in ("RssAnon", "HugetlbPages"))
+        return memory_of(self.processes[0])
 
     def stats(self):
         answer = subprocess.run([str(self.place.binaries / "kronoctl"), "--socket",

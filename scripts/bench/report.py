@@ -104,12 +104,16 @@ def revision():
     return answer.stdout.strip() or "of no known revision"
 
 
+def machine(hz):
+    return (f"{cpu_model()}, {os.cpu_count()} CPUs, TSC {hz / 1e9:.2f} GHz, "
+            f"Linux {platform.release()}")
+
+
 def conditions(results, rounds):
     hz = next((run["raw"]["tsc_hz"] for run in results if "raw" in run), 0)
     rounds = f"{rounds} rounds" if rounds > 1 else "one round"
     return [
-        f"{cpu_model()}, {os.cpu_count()} CPUs, TSC {hz / 1e9:.2f} GHz, "
-        f"Linux {platform.release()}",
+        machine(hz),
         f"krono {revision()}, DPDK {version('libdpdk-dev')}, "
         f"Open vSwitch {version('openvswitch-switch-dpdk')}",
         "one worker on CPU 1, control threads on CPU 0",
@@ -142,14 +146,29 @@ def sections(rows):
             yield title, of_section[0]["case"].unit, of_section
 
 
+def columns(table):
+    """A table's lines, its head first, for a terminal."""
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
+            for line in table]
+
+
+def markdown_table(table, right=slice(1, None)):
+    """The same for a page; which columns are figures, and stand at the right."""
+    rule = ["---"] * len(table[0])
+    rule[right] = ["---:"] * len(rule[right])
+    head, *rows = ["| " + " | ".join(line) + " |" for line in table]
+    return [head, "|" + "|".join(rule) + "|", *rows]
+
+
+def table_of(unit, of_section):
+    return [header(unit)] + [cells(row) for row in of_section]
+
+
 def text_table(rows):
     lines = []
     for title, unit, of_section in sections(rows):
-        table = [header(unit)] + [cells(row) for row in of_section]
-        widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
-        lines.append(f"\n{title}")
-        lines += ["  " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip()
-                  for line in table]
+        lines += [f"\n{title}"] + columns(table_of(unit, of_section))
     return "\n".join(lines)
 
 
@@ -165,10 +184,8 @@ def markdown(rows, facts):
     lines = ["# krono and its peers", ""] + [f"* {fact}" for fact in facts]
     lines += ["", EXPLANATION]
     for title, unit, of_section in sections(rows):
-        head = header(unit)
-        lines += ["", f"## {title}", "", "| " + " | ".join(head) + " |",
-                  "|" + "---|" * 3 + "---:|" * 6 + "---|"]
-        lines += ["| " + " | ".join(cells(row)) + " |" for row in of_section]
+        lines += ["", f"## {title}", ""]
+        lines += markdown_table(table_of(unit, of_section), right=slice(3, 9))
     return "\n".join(lines) + "\n"
 
 

@@ -83,16 +83,12 @@ const SAMPLES: u64 = 20_000;
 impl Simulated {
     /// A bench that sends what the profile says.
     pub fn new(device: Device, profile: &Profile) -> Simulated {
-        let size = match &profile.load.sizes {
-            Sizes::Fixed(size) => f64::from(*size),
-            Sizes::Mix(_) | Sizes::Agh2015 => 420.0,
-        };
         Simulated {
             device,
             flows: profile.load.flows,
             answers: f64::from(profile.load.answers_percent) / 100.0,
             popularity: profile.load.popularity,
-            size,
+            size: profile.load.sizes.mean(),
             random: profile.seed,
             open: 0,
             held: 0,
@@ -147,10 +143,7 @@ impl Simulated {
         ways: Ways,
         watch: &mut dyn Watch,
     ) -> Seen {
-        let size = match sizes {
-            Some(Sizes::Fixed(size)) => f64::from(*size),
-            _ => self.size,
-        };
+        let size = sizes.map_or(self.size, Sizes::mean);
         let wanted = match rate {
             Rate::Packets(rate) => Some(rate),
             Rate::Bits(rate) => Some(rate / ((size + 20.0) * 8.0)),

@@ -17,7 +17,7 @@ from measure import Failed
 from programs import WORKER_CPU, Place, Program, memory_of, testpmd
 
 MILLION = 1_000_000
-# Goals: of cost to testpmd's, of memory for a flow, of rates.
+# Goals: the cost of either half to testpmd's, bytes for a flow, percent of a rate.
 COST_MAX, BYTES_MAX, RATE_ERROR_MAX = 2.0, 64.0, 1.0
 
 # What testpmd does: name, mode, device, more options. Data of 60 bytes are frames of 64; flowgen
@@ -36,8 +36,8 @@ COSTS = [
     ("sent", "cost of a packet, sent"),
     ("received and checked", "cost of a packet, received and checked"),
 ]
-# All told they do the same with a packet: make it, enqueue, dequeue, free.
-WHOLE, PEER = "sent and received, ring", "flowgen, ring"
+HALVES = ["bench-gen sent", "bench-gen received and checked"]
+PEER = "testpmd flowgen, ring"
 
 
 class Testpmd(Program):
@@ -133,7 +133,7 @@ def self_check(place, flows, trial_ms, rates):
 # ---- Rounds ----
 
 def run_round(place, number, pace):
-    """Every program once: rows of what, cycles."""
+    """Every program once: cycles by what they are for, and bench-gen's report."""
     found = {"round": number, "cycles": {}, "mhz": 0}
     for name, mode, device, more in TESTPMD:
         with Testpmd(place, mode, device, more) as program:
@@ -176,7 +176,7 @@ def cost_rows(rounds):
         values = [run["cycles"][name] for run in rounds]
         rows.append([name, f"{statistics.median(values):.0f}",
                      f"{min(values):.0f}–{max(values):.0f}",
-                     f"{ratio(rounds, name, f'testpmd {PEER}'):.2f}×"])
+                     f"{ratio(rounds, name, PEER):.2f}×"])
     return rows
 
 
@@ -207,9 +207,10 @@ def memory_rows(taken):
 def shortfalls(rounds, taken):
     """Goals that were missed, in words."""
     found = []
-    times = ratio(rounds, f"bench-gen {WHOLE}", f"testpmd {PEER}")
-    if times > COST_MAX:
-        found.append(f"a packet costs {times:.2f} times testpmd's; at most {COST_MAX:g} is wanted")
+    for half in HALVES:
+        times = ratio(rounds, half, PEER)
+        if times > COST_MAX:
+            found.append(f"{half}: {times:.2f} times testpmd's flowgen, not {COST_MAX:g} at most")
     if round(taken["bytes"], 1) > BYTES_MAX:
         found.append(f"a flow takes {taken['bytes']:.1f} bytes; at most {BYTES_MAX:g} are wanted")
     for rate in rounds[0]["self_check"]["bursts"]:
@@ -228,12 +229,13 @@ def wrongs(rounds, taken):
 
 EXPLANATION = """\
 Medians over rounds, and extremes. Cycles are of the time-stamp counter. Over a ring both programs
-make a packet, enqueue it, dequeue it and free it, with the same driver and the same kind of pool:
-this is the comparison that is fair; bench-gen besides stamps each packet, sums up its checksums,
-keeps the state of its flow, and checks all of that at the other end, where testpmd's flowgen looks
-at nothing and leaves the UDP checksum out. The parts compare less well: over net_null testpmd's
-sender frees the packets, its receiver allocates them, while bench-gen's sender allocates and its
-receiver frees."""
+allocate a packet, write it, enqueue it, dequeue it and free it, with the same driver and the same
+kind of pool. That is the fair comparison, since over net_null testpmd's sender frees what its
+receiver allocates. The goal is that neither half of bench-gen, sending or receiving, takes more
+than twice what testpmd's flowgen takes for all of it. flowgen writes the same 60 bytes, counts up
+the destination address, and sums up the IP header only; what arrives it does not look at. bench-gen
+draws who sends to whom, stamps, numbers and sums up every packet, and checks all of that, order,
+latency and translation at the other end, with 64 MB of flows that are read and written twice."""
 
 
 def conditions(rounds):

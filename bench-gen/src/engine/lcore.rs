@@ -145,7 +145,7 @@ impl Lcore {
     }
 
     /// Takes one frame; gives its buffer back if it is done with.
-    #[inline]
+    #[inline(always)]
     fn take(&mut self, side: Side, mut mbuf: Mbuf, now_ns: u64) -> Option<Mbuf> {
         let mut frame = mbuf.frame();
         if arp::is_arp(frame.bytes()).is_some() {

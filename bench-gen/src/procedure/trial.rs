@@ -119,16 +119,7 @@ pub(super) fn open_flows(course: &mut Course, per_second: f64) -> Result<(), Hal
 /// The rate of the profile in packets a second for a frame size; infinite if it is as fast as
 /// possible.
 pub(super) fn profile_rate(course: &Course, size: Option<u16>) -> f64 {
-    let mean = match (&course.profile.load.sizes, size) {
-        (_, Some(size)) => f64::from(size),
-        (Sizes::Fixed(size), None) => f64::from(*size),
-        (Sizes::Mix(mix), None) => {
-            let weight: f64 = mix.iter().map(|(_, weight)| f64::from(*weight)).sum();
-            mix.iter().map(|(size, part)| f64::from(*size) * f64::from(*part)).sum::<f64>() / weight
-        }
-        // About the mean of the mixture; a start for a search, no result.
-        (Sizes::Agh2015, None) => 800.0,
-    };
+    let mean = size.map_or_else(|| course.profile.load.sizes.mean(), f64::from);
     match course.profile.rate {
         Rate::Packets(rate) => rate,
         Rate::Bits(rate) => rate / ((mean + 20.0) * 8.0),

@@ -88,7 +88,7 @@ pub(super) struct Heading {
 }
 
 /// A frame that is one of ours by its form.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Heard {
     pub heading: Heading,
     l4: u16,
@@ -204,7 +204,7 @@ impl Frames {
     ///
     /// # Panics
     /// If the buffer is shorter, or the payload shorter than a stamp.
-    #[inline]
+    #[inline(always)]
     pub(super) fn stamped(
         &self,
         heading: &Heading,
@@ -251,21 +251,23 @@ impl Frames {
         }
     }
 
-    /// Reads the headers of a frame that came in by `side`.
+    /// Reads the headers of a frame that came in by `side` into `heard`. (Field by field where they
+    /// stay: a copy of what was just put together would wait for the store buffer.)
     ///
     /// # Errors
     /// If it is none of ours.
     #[inline]
-    pub(super) fn read(&self, side: Side, frame: &[u8]) -> Result<Heard, Odd> {
+    pub(super) fn read(&self, side: Side, frame: &[u8], heard: &mut Heard) -> Result<(), Odd> {
+        heard.heading.side = side;
         let link: &[u8; 14] = frame.first_chunk().ok_or(Odd::Malformed)?;
         let own = self.links[side as usize].own.0;
         if link[..6] != own {
             return odd(not_for_us(link));
         }
         match u16_at(link, 12) {
-            ETHERTYPE_IPV4 => read_ipv4(side, frame, 14),
+            ETHERTYPE_IPV4 => read_ipv4(frame, 14, heard),
             ETHERTYPE_VLAN => match frame.get(16..18).map(|at| u16_at(at, 0)) {
-                Some(ETHERTYPE_IPV4) => read_ipv4(side, frame, 18),
+                Some(ETHERTYPE_IPV4) => read_ipv4(frame, 18, heard),
                 Some(other) => odd(ether_type(other)),
                 None => odd(Odd::Malformed),
             },
@@ -277,21 +279,17 @@ impl Frames {
     #[inline(always)]
     pub(super) fn check(&self, frame: &[u8], heard: &Heard) -> Body {
         let (l4, end) = (usize::from(heard.l4), usize::from(heard.end));
-        let Heading { pair, transport, .. } = heard.heading;
-        let protocol = match transport {
-            Transport::Udp => IP_UDP,
-            Transport::Tcp(_) => IP_TCP,
-            Transport::Echo(..) => 0,
-        };
+        let protocol = heard.heading.transport.protocol();
         let datagram = &frame[l4..end];
-        let mut sum = Sum::default();
-        if protocol != 0 {
-            sum = add_pseudo_header(sum, pair.addresses, protocol, datagram.len());
-        }
-        if transport == Transport::Udp && u16_at(datagram, 6) == 0 {
-            return Body::BadChecksum;
-        }
-        let (sum, changed) = match transport.header_len() {
+        let addresses = heard.heading.pair.addresses;
+        let pseudo = |ip| add_pseudo_header(Sum::default(), addresses, ip, datagram.len());
+        let sum = match protocol {
+            Protocol::Udp if u16_at(datagram, 6) == 0 => return Body::BadChecksum,
+            Protocol::Udp => pseudo(IP_UDP),
+            Protocol::Tcp => pseudo(IP_TCP),
+            Protocol::Icmp => Sum::default(),
+        };
+        let (sum, changed) = match header_len(protocol) {
             8 => self.sum_body::<{ 8 + STAMP_LEN }>(datagram, sum),
             _ => self.sum_body::<{ TCP_LEN + STAMP_LEN }>(datagram, sum),
         };
@@ -321,6 +319,18 @@ impl Frames {
 }
 
 impl Heard {
+    /// Nothing yet.
+    pub(super) const NOTHING: Heard = Heard {
+        heading: Heading {
+            side: Side::Inside,
+            pair: Pair { addresses: 0, ports: 0 },
+            transport: Transport::Udp,
+        },
+        l4: 0,
+        payload: 0,
+        end: 0,
+    };
+
     /// The bytes of the stamp, if the payload has so many.
     #[inline]
     pub(super) fn stamp<'f>(&self, frame: &'f [u8]) -> Option<&'f [u8; STAMP_LEN]> {
@@ -399,7 +409,7 @@ fn add_pseudo_header(sum: Sum, addresses: u64, protocol: u8, len: usize) -> Sum 
 
 /// Frames that are none of ours are seldom.
 #[cold]
-fn odd(what: Odd) -> Result<Heard, Odd> {
+fn odd(what: Odd) -> Result<(), Odd> {
     Err(what)
 }
 
@@ -420,7 +430,7 @@ fn ether_type(ether_type: u16) -> Odd {
 }
 
 #[inline]
-fn read_ipv4(side: Side, frame: &[u8], l3: usize) -> Result<Heard, Odd> {
+fn read_ipv4(frame: &[u8], l3: usize, heard: &mut Heard) -> Result<(), Odd> {
     const FRAGMENTED: u16 = 0x3fff;
     let Some((ip, _)) = frame[l3..].split_first_chunk::<IP_LEN>() else {
         return odd(Odd::Malformed);
@@ -440,16 +450,15 @@ fn read_ipv4(side: Side, frame: &[u8], l3: usize) -> Result<Heard, Odd> {
         return odd(Odd::Fragment);
     }
     let datagram = &frame[l4..end];
-    let addresses = u64::from(u32_at(ip, 12)) << 32 | u64::from(u32_at(ip, 16));
-    let (transport, ports) = match ip[9] {
-        IP_UDP => read_udp(datagram)?,
-        IP_TCP => read_tcp(datagram)?,
-        IP_ICMP => read_icmp(datagram)?,
-        _ => return Err(Odd::Ip),
+    heard.heading.pair.addresses = u64::from(u32_at(ip, 12)) << 32 | u64::from(u32_at(ip, 16));
+    let header_len = match ip[9] {
+        IP_UDP => read_udp(datagram, &mut heard.heading)?,
+        IP_TCP => read_tcp(datagram, &mut heard.heading)?,
+        IP_ICMP => read_icmp(datagram, &mut heard.heading)?,
+        _ => return odd(Odd::Ip),
     };
-    let payload = (l4 + transport.header_len()) as u16;
-    let heading = Heading { side, pair: Pair { addresses, ports }, transport };
-    Ok(Heard { heading, l4: l4 as u16, payload, end: end as u16 })
+    (heard.l4, heard.payload, heard.end) = (l4 as u16, (l4 + header_len) as u16, end as u16);
+    Ok(())
 }
 
 /// Not version 4 with a header of 20 bytes.
@@ -464,20 +473,20 @@ fn unusual_ip(packet: &[u8], ip: &[u8; IP_LEN]) -> Odd {
     }
 }
 
-/// What a transport header says, and the ports in one.
-type Ports = (Transport, u32);
-
+/// Reads ports and the rest of a transport header; how long it is.
 #[inline]
-fn read_udp(datagram: &[u8]) -> Result<Ports, Odd> {
+fn read_udp(datagram: &[u8], heading: &mut Heading) -> Result<usize, Odd> {
     let header: &[u8; UDP_LEN] = datagram.first_chunk().ok_or(Odd::Malformed)?;
     if usize::from(u16_at(header, 4)) != datagram.len() {
         return Err(Odd::Malformed);
     }
-    Ok((Transport::Udp, u32_at(header, 0)))
+    heading.transport = Transport::Udp;
+    heading.pair.ports = u32_at(header, 0);
+    Ok(UDP_LEN)
 }
 
 #[inline]
-fn read_tcp(segment: &[u8]) -> Result<Ports, Odd> {
+fn read_tcp(segment: &[u8], heading: &mut Heading) -> Result<usize, Odd> {
     let header: &[u8; 20] = segment.first_chunk().ok_or(Odd::Malformed)?;
     let flags = TcpFlags(header[13]);
     if flags.has(TcpFlags::RST) {
@@ -488,19 +497,23 @@ fn read_tcp(segment: &[u8]) -> Result<Ports, Odd> {
     let Some(whole) = whole else { return Err(Odd::Tcp) };
     let option = (u32_at(whole, 24), u32_at(whole, 28));
     let segment = Segment { seq: u32_at(header, 4), ack: u32_at(header, 8), flags, option };
-    Ok((Transport::Tcp(segment), u32_at(header, 0)))
+    heading.transport = Transport::Tcp(segment);
+    heading.pair.ports = u32_at(header, 0);
+    Ok(TCP_LEN)
 }
 
 #[inline]
-fn read_icmp(message: &[u8]) -> Result<Ports, Odd> {
+fn read_icmp(message: &[u8], heading: &mut Heading) -> Result<usize, Odd> {
     let header: &[u8; ICMP_LEN] = message.first_chunk().ok_or(Odd::Malformed)?;
     let (identifier, sequence) = (u32::from(u16_at(header, 4)), u16_at(header, 6));
-    match (header[0], header[1]) {
-        (ECHO, 0) => Ok((Transport::Echo(ECHO, sequence), identifier << 16)),
-        (ECHO_REPLY, 0) => Ok((Transport::Echo(ECHO_REPLY, sequence), identifier)),
-        (3 | 4 | 5 | 11 | 12, _) => Err(Odd::IcmpError(quoted(&message[ICMP_LEN..]))),
-        _ => Err(Odd::Icmp),
-    }
+    heading.pair.ports = match (header[0], header[1]) {
+        (ECHO, 0) => identifier << 16,
+        (ECHO_REPLY, 0) => identifier,
+        (3 | 4 | 5 | 11 | 12, _) => return Err(Odd::IcmpError(quoted(&message[ICMP_LEN..]))),
+        _ => return Err(Odd::Icmp),
+    };
+    heading.transport = Transport::Echo(header[0], sequence);
+    Ok(ICMP_LEN)
 }
 
 /// The addresses of the packet that an ICMP error quotes (RFC 792).

@@ -198,7 +198,7 @@ impl Identities {
     }
 
     /// Who a flow is.
-    #[inline]
+    #[inline(always)]
     pub(super) fn ends(&self, flow: u32, generation: u16) -> Ends {
         let (endpoint, member) = self.together.divide(flow);
         let (nth, subscriber) = self.subscribers.divide(endpoint);

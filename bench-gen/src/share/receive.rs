@@ -20,10 +20,10 @@ impl Share {
     #[inline]
     pub fn take(&mut self, side: Side, frame: &mut [u8], now_ns: u64) -> Taken {
         self.set_clock(now_ns);
-        let heard = match self.frames.read(side, frame) {
-            Ok(heard) => heard,
-            Err(odd) => return self.odd(side, frame, odd),
-        };
+        let mut heard = Heard::NOTHING;
+        if let Err(odd) = self.frames.read(side, frame, &mut heard) {
+            return self.odd(side, frame, odd);
+        }
         let Some(at) = heard.stamp(frame) else {
             return self.without_stamp(frame, &heard);
         };

@@ -261,7 +261,6 @@ impl Share {
     }
 
     /// Writes a stamped packet with `payload_len` bytes of payload and counts it.
-    // Called in two places, and all that they know is a constant here.
     #[inline(always)]
     pub(super) fn stamped(
         &mut self,

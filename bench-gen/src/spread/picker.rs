@@ -37,6 +37,7 @@ impl Picker {
     }
 
     /// The next one.
+    #[inline]
     #[allow(clippy::should_implement_trait)]
     pub fn next(&mut self) -> u32 {
         match &mut self.0 {

@@ -302,7 +302,7 @@ impl Frames {
 
     /// Adds a datagram with `HEAD` bytes of header and stamp, and tells whether what follows is
     /// other than it should be. What is as it should be has a sum that is known.
-    #[inline]
+    #[inline(always)]
     fn sum_body<const HEAD: usize>(&self, datagram: &[u8], sum: Sum) -> (Sum, bool) {
         let Some((head, rest)) = datagram.split_first_chunk::<HEAD>() else {
             return (sum.add_bytes(datagram), false);
@@ -429,7 +429,7 @@ fn ether_type(ether_type: u16) -> Odd {
     }
 }
 
-#[inline]
+#[inline(always)]
 fn read_ipv4(frame: &[u8], l3: usize, heard: &mut Heard) -> Result<(), Odd> {
     const FRAGMENTED: u16 = 0x3fff;
     let Some((ip, _)) = frame[l3..].split_first_chunk::<IP_LEN>() else {

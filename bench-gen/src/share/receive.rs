@@ -111,25 +111,34 @@ impl Share {
     }
 
     /// Whether the transport header is the one that the packet was sent with.
-    #[inline]
+    #[inline(always)]
     fn is_form(&self, heard: &Heard, stamp: Stamp, generation: u16) -> bool {
-        let way = stamp.way();
-        match heard.heading.transport {
+        match &heard.heading.transport {
             Transport::Udp => true,
             Transport::Echo(kind, sequence) => {
-                let sent = if way == Way::Up { ECHO } else { ECHO_REPLY };
-                (kind, sequence) == (sent, stamp.sequence as u16)
+                let sent = if stamp.way() == Way::Up { ECHO } else { ECHO_REPLY };
+                (*kind, *sequence) == (sent, stamp.sequence as u16)
             }
             Transport::Tcp(segment) => {
-                let name = Name { share: self.number, flow: stamp.flow, generation };
-                let ends = self.identities.ends(stamp.flow, generation);
-                let initial = name.initial(way, &self.key);
-                let payload_len = heard.payload_len().into();
-                let seq = tcp::position(initial, stamp.sequence, payload_len);
-                let option = name.option(way, tcp::DATA, &self.key, &ends);
-                (segment.flags, segment.seq, segment.option) == (tcp::DATA, seq, option)
+                self.is_segment(segment, heard.payload_len(), stamp, generation)
             }
         }
+    }
+
+    fn is_segment(
+        &self,
+        segment: &Segment,
+        payload_len: u16,
+        stamp: Stamp,
+        generation: u16,
+    ) -> bool {
+        let way = stamp.way();
+        let name = Name { share: self.number, flow: stamp.flow, generation };
+        let ends = self.identities.ends(stamp.flow, generation);
+        let initial = name.initial(way, &self.key);
+        let seq = tcp::position(initial, stamp.sequence, payload_len.into());
+        let option = name.option(way, tcp::DATA, &self.key, &ends);
+        (segment.flags, segment.seq, segment.option) == (tcp::DATA, seq, option)
     }
 
     /// Counts a packet that is right: order, latency, silence. False if it was here before.
@@ -281,9 +290,15 @@ impl Share {
     }
 
     /// TCP acknowledges now and then what is not answered by data; `way` is that of the data.
-    #[inline]
+    #[inline(always)]
     fn acknowledge(&mut self, number: u32, way: Way, heard: &Heard, frame: &mut [u8]) -> Taken {
-        let Transport::Tcp(_) = heard.heading.transport else { return Taken::Done };
+        match heard.heading.transport {
+            Transport::Tcp(_) => self.acknowledge_segment(number, way, frame),
+            Transport::Udp | Transport::Echo(..) => Taken::Done,
+        }
+    }
+
+    fn acknowledge_segment(&mut self, number: u32, way: Way, frame: &mut [u8]) -> Taken {
         // The other end's next data acknowledges as well.
         let one_sided = self.plan.waits_from == self.plan.waits_until;
         if !one_sided || !self.flows[number as usize].heard(way).is_multiple_of(tcp::ACK_EVERY) {

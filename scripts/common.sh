@@ -75,7 +75,7 @@ hold_hugepages() {
     [ "$(memory_kib MemAvailable)" -gt $((missing * MIB_PER_PAGE * 1024 + 1048576)) ] ||
         fail "$((missing * MIB_PER_PAGE)) MB for huge pages and 1 GB besides are not free here" \
             "${2-}"
-    before=$(cat $NR_HUGEPAGES)
+    before=$(cat "$NR_HUGEPAGES")
     hugepages_before=$before
     echo $((before + missing)) >$NR_HUGEPAGES
     free=$(memory_kib HugePages_Free)

@@ -11,7 +11,7 @@ log=$(mktemp)
 restore_hugepages=
 cleanup() {
     if [ -n "$restore_hugepages" ]; then
-        echo "$restore_hugepages" | "${root[@]}" tee $NR_HUGEPAGES >/dev/null
+        echo "$restore_hugepages" | "${root[@]}" tee "$NR_HUGEPAGES" >/dev/null
     fi
     rm -f "$log"
 }
@@ -40,10 +40,10 @@ reserve_hugepages() {
     local free before
     free=$(sed -n 's/^HugePages_Free: *//p' /proc/meminfo)
     [ "${free:-0}" -lt $HUGE_PAGES ] || return 0
-    may_be_root && [ -e $NR_HUGEPAGES ] || return 1
-    before=$(cat $NR_HUGEPAGES)
+    may_be_root && [ -e "$NR_HUGEPAGES" ] || return 1
+    before=$(cat "$NR_HUGEPAGES")
     restore_hugepages=$before
-    echo $((before + HUGE_PAGES)) | "${root[@]}" tee $NR_HUGEPAGES >/dev/null 2>&1 || return 1
+    echo $((before + HUGE_PAGES)) | "${root[@]}" tee "$NR_HUGEPAGES" >/dev/null 2>&1 || return 1
     [ "$(sed -n 's/^HugePages_Free: *//p' /proc/meminfo)" -ge $HUGE_PAGES ]
 }
 

@@ -212,6 +212,6 @@ pub(super) fn sum(frame: &mut [u8]) {
         sum = sum.add_bytes(&frame[IP + 12..L4]);
         sum = sum.add_u16(protocol.into()).add_u16((end - L4) as u16);
     }
-    let sum = if protocol == UDP { nonzero(sum.checksum()) } else { sum.checksum() };
-    frame[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    let sum = sum.checksum().to_be_bytes();
+    frame[at..at + 2].copy_from_slice(&if protocol == UDP { nonzero(sum) } else { sum });
 }

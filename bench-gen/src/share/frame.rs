@@ -354,7 +354,8 @@ fn put_headers(heading: &Heading, headers: &mut [u8], payload_len: usize, sum: S
         Transport::Udp => {
             let header = u64::from(ports) << 32 | (datagram_len as u64) << 16;
             let sum = add_pseudo_header(sum.add_u64(header), addresses, IP_UDP, datagram_len);
-            let checksum = checksum::nonzero(sum.checksum());
+            let checksum = checksum::nonzero(sum.checksum().to_be_bytes());
+            let checksum = u16::from_be_bytes(checksum);
             l4.copy_from_slice(&(header | u64::from(checksum)).to_be_bytes());
             IP_UDP
         }

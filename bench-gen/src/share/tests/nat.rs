@@ -141,7 +141,7 @@ impl Packet {
             sum = sum.add_bytes(&self.0[26..34]);
             sum = sum.add_u16(self.protocol().into()).add_u16((end - 34) as u16);
         }
-        let sum = if at == 40 { checksum::nonzero(sum.checksum()) } else { sum.checksum() };
-        self.0[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        let sum = sum.checksum().to_be_bytes();
+        self.0[at..at + 2].copy_from_slice(&if at == 40 { checksum::nonzero(sum) } else { sum });
     }
 }

@@ -10,7 +10,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_eal_(init|cleanup|remote_launch|wait_lcore|mp_wait_lcore|get_runtime_dir)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_port_by_name|info_get|socket_id|count_total)",
     "rte_eth_dev_(mac_addr_add|start|stop)",
-    "rte_eth_(from_rings|macaddr_get|promiscuous_enable|[rt]x_queue_setup|stats_get)",
+    "rte_eth_(from_rings|link_get_nowait|macaddr_get|promiscuous_enable|[rt]x_queue_setup|stats_get)",
     "rte_flow_(create|flush|validate)",
     "rte_get_(main_lcore|tsc_hz)",
     // For a bench to compare with. What nobody calls costs nothing.

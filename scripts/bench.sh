@@ -8,21 +8,34 @@ usage() {
     cat <<'TEXT'
 Measures kronod with bench-gen on this machine, in under two minutes
 
-Usage: scripts/bench.sh [--veth] [--flows N] [--rate RATE] [--seconds N] [--html FILE] [--json FILE]
+Usage: scripts/bench.sh [OPTIONS] [-- PROCEDURE [OPTIONS OF BENCH-GEN]]
 
 bench-gen plays subscribers and servers, kronod translates between them, and every packet that
 comes back is checked. Without options the two are joined by shared memory (memif), which needs
-neither root nor huge pages and gives the most.
+neither root nor huge pages and gives the most. PROCEDURE is one of bench-gen's, with its options;
+without it the load is run as it is.
 
 Options:
   --veth          By network interfaces instead, each program in a network namespace of its own:
                   what the kernel's veth pairs and packet sockets give. Needs root
   --flows N       Live flows: UDP, TCP and ICMP [default: 20000]
-  --rate RATE     Such as 100kpps or max [default: 50kpps; 20kpps with --veth]
-  --seconds N     How long [default: 20]
-  --html FILE     A page with tables and plots [default: target/bench/run.html]
-  --json FILE     The report for machines [default: target/bench/run.json]
+  --rate RATE     Such as 100kpps or max [default of run and outage: 50kpps, 20kpps with --veth;
+                  of others: max, where a search begins]
+  --seconds N     How long a run is [default: 20]
+  --sessions N    How many sessions kronod has room for [default: 512K]
+  --with LINE     Another line of the profile, such as 'popularity: agh-2015'; may be repeated
+  --html FILE     A page with tables and plots [default: target/bench/PROCEDURE.html]
+  --json FILE     The report for machines [default: target/bench/PROCEDURE.json]
   --help          This page
+
+Commands that bench-gen runs find the command `device`: device restart | kill | start | freeze |
+thaw does that to kronod.
+
+Examples:
+  scripts/bench.sh --veth --flows 100000 --seconds 60
+  scripts/bench.sh -- throughput --sizes 64,1518 --trial 2s
+  scripts/bench.sh --sessions 32K --flows 100K -- rfc9693 capacity --clear-command 'device restart'
+  scripts/bench.sh -- outage --run 'device restart'
 
 Exit status: 0 if all that arrived was right; 1 if not, or if something did not start.
 TEXT
@@ -30,26 +43,49 @@ TEXT
 
 misused() { printf 'error: %s; see --help\n' "$1" >&2; exit 2; }
 
-veth='' flows=20000 rate='' seconds=20 html=target/bench/run.html json=target/bench/run.json
+veth='' flows=20000 rate='' seconds=20 sessions=512K html='' json=''
+more=()
 while [ $# -gt 0 ]; do
     case "$1" in
     --help | -h) usage; exit 0 ;;
     --veth) veth=yes; shift; continue ;;
-    --flows | --rate | --seconds | --html | --json) [ $# -gt 1 ] || misused "$1 wants a value" ;;
+    --) shift; break ;;
+    --flows | --rate | --seconds | --sessions | --with | --html | --json)
+        [ $# -gt 1 ] || misused "$1 wants a value" ;;
     *) misused "unknown option $1" ;;
     esac
-    printf -v "${1#--}" %s "$2"
+    if [ "$1" = --with ]; then more+=("$2"); else printf -v "${1#--}" %s "$2"; fi
     shift 2
 done
-[ -n "$rate" ] || rate=$([ -n "$veth" ] && echo 20kpps || echo 50kpps)
+[ $# -gt 0 ] || set -- run
+name=$1
+[ "$name" != rfc9693 ] || name=rfc9693-${2-}
+html=${html:-target/bench/$name.html}
+json=${json:-target/bench/$name.json}
+if [ -z "$rate" ]; then
+    case "$1-$veth" in
+    run-yes | outage-yes) rate=20kpps ;;
+    run- | outage-) rate=50kpps ;;
+    *) rate=max ;;
+    esac
+fi
 
 work=$(mktemp -d)
-kronod=''
 namespaces=()
+stop_kronod() {
+    local kronod
+    kronod=$(cat "$work/kronod.pid" 2>/dev/null) || return 0
+    # One that is frozen hears of its end when it is thawed.
+    kill "$kronod" 2>/dev/null && kill -CONT "$kronod" || return 0
+    for _ in $(seq 50); do
+        kill -0 "$kronod" 2>/dev/null || return 0
+        sleep 0.1
+    done
+    kill -KILL "$kronod"
+}
 cleanup() {
     trap - EXIT INT TERM
-    [ -z "$kronod" ] || kill "$kronod" 2>/dev/null || true
-    wait 2>/dev/null || true
+    stop_kronod
     local namespace
     for namespace in ${namespaces[@]+"${namespaces[@]}"}; do ip netns delete "$namespace" || true; done
     rm -rf "$work"
@@ -81,20 +117,14 @@ lay_veth() {
     done
 }
 
-# device PROGRAM SIDE NUMBER
+# device PROGRAM SIDE NUMBER. Of a memif kronod is the client: it can be restarted, and joins again.
 device() {
     case "$veth-$1" in
     yes-kronod) echo "net_af_packet$3,iface=kr-$2" ;;
     yes-bench) echo "net_af_packet$3,iface=bench-$2" ;;
-    -kronod) echo "net_memif$3,role=server,id=0,socket=$work/$2.sock,socket-abstract=no" ;;
-    -bench) echo "net_memif$3,role=client,id=0,socket=$work/$2.sock,socket-abstract=no" ;;
+    -kronod) echo "net_memif$3,role=client,id=0,socket=$work/$2.sock,socket-abstract=no" ;;
+    -bench) echo "net_memif$3,role=server,id=0,socket=$work/$2.sock,socket-abstract=no" ;;
     esac
-}
-
-# in_namespace NAME COMMAND…: there, if there are namespaces.
-in_namespace() {
-    if [ -n "$veth" ]; then exec nsenter --net="/run/netns/krono-$1-$$" "${@:2}"; fi
-    exec "${@:2}"
 }
 
 configure() {
@@ -109,14 +139,16 @@ shards:
     lcore: 0
     inside:
       port: access
+      mac: "02:00:00:00:01:01"
       address: 10.0.0.1/24
       routes: [ { prefix: 100.64.0.0/10, via: 10.0.0.254 } ]
     outside:
       port: core
+      mac: "02:00:00:00:02:01"
       address: 192.0.2.1/24
       routes: [ { prefix: 0.0.0.0/0, via: 192.0.2.254 } ]
     nat: { pool: [ 198.51.100.0/26 ] }
-nat: { sessions: 512K }
+nat: { sessions: $sessions }
 control: { socket: $work/kronod.sock }
 metrics: { listen: "127.0.0.1:0" }
 TEXT
@@ -124,11 +156,23 @@ TEXT
 eal: { memory: 128M, hugepages: off, lcores: "0@$last", idle: yield }
 inside: { device: "$(device bench in 0)", address: 10.0.0.254/24, next_hop: 10.0.0.1 }
 outside: { device: "$(device bench out 1)", address: 192.0.2.254/24, next_hop: 192.0.2.1 }
-protocols: { udp: 60, tcp: 35, icmp: 5 }
-flows: $flows
-rate: $rate
-end: { after: ${seconds}s }
 TEXT
+    {
+        line protocols '{ udp: 60, tcp: 35, icmp: 5 }'
+        line flows "$flows"
+        line rate "$rate"
+        line end "{ after: ${seconds}s }"
+        [ ${#more[@]} -eq 0 ] || printf '%s\n' "${more[@]}"
+    } >>"$work/profile.yaml"
+}
+
+# line KEY VALUE: a line of the profile, unless --with has said it.
+line() {
+    local said
+    for said in ${more[@]+"${more[@]}"}; do
+        if [[ $said == "$1:"* ]]; then return; fi
+    done
+    echo "$1: $2"
 }
 
 need_rust
@@ -141,18 +185,22 @@ mkdir -p "$(dirname "$html")" "$(dirname "$json")"
 configure
 [ "$(nproc)" -gt 1 ] || say "One CPU for both: they take turns, and the figures are lower for it"
 
-say "$flows flows at $rate for $seconds s, $([ -n "$veth" ] && echo by veth || echo by memif)"
-(in_namespace dut "$programs/kronod" --config "$work/kronod.yaml") >"$work/kronod.log" 2>&1 &
-kronod=$!
-for _ in $(seq 300); do
-    if grep -q 'kronod ready' "$work/kronod.log"; then break; fi
-    kill -0 "$kronod" 2>/dev/null || { cat "$work/kronod.log" >&2; fail "kronod did not start"; }
-    sleep 0.1
-done
+export BENCH_WORK=$work BENCH_PROGRAMS=$programs
+export BENCH_NAMESPACE=${veth:+krono-dut-$$}
+say "bench-gen $*, kronod by $([ -n "$veth" ] && echo veth || echo memif): $flows flows at $rate"
+if [ -n "$veth" ]; then
+    scripts/bench/device start
+else
+    # The server of a memif comes first.
+    (
+        until [ -S "$work/in.sock" ] && [ -S "$work/out.sock" ]; do sleep 0.05; done
+        scripts/bench/device start
+    ) &
+fi
 status=0
-(in_namespace bench "$programs/bench-gen" run --profile "$work/profile.yaml" \
-    --html "$html" --json "$json") || status=$?
+PATH="$PWD/scripts/bench:$PATH" ${veth:+nsenter --net="/run/netns/krono-bench-$$"} \
+    "$programs/bench-gen" "$@" --profile "$work/profile.yaml" --html "$html" --json "$json" || status=$?
 say "What kronod says of it"
-"$programs/kronoctl" --socket "$work/kronod.sock" stats
+"$programs/kronoctl" --socket "$work/kronod.sock" stats || true
 echo "The page: $html"
 exit $status

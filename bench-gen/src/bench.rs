@@ -257,6 +257,19 @@ impl Seen {
         self.total.wrong.iter().all(|count| *count == 0)
     }
 
+    /// Takes out what is wrong only for a device that keeps its mappings: endpoints that flows did
+    /// not have before, or that others had. How many flows have moved.
+    pub fn forgive_moved(&mut self) -> u64 {
+        let forgiven = [Wrong::SecondEndpoint, Wrong::SharedEndpoint];
+        let moved = self.total.wrong[Wrong::SecondEndpoint as usize];
+        for kind in forgiven {
+            self.total.wrong[kind as usize] = 0;
+        }
+        self.examples
+            .retain(|example| !forgiven.iter().any(|kind| example.starts_with(kind.name())));
+        moved
+    }
+
     /// Lost packets as a share of those sent, both ways together.
     pub fn loss(&self) -> f64 {
         let (lost, sent) = self

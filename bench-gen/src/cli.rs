@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::procedure::Procedure;
 use crate::procedure::options::{
-    Capacity, Establishment, LatencyOptions, LoadedThroughput, LossCurve, Outage, SelfCheck,
-    TearDown, ThroughputOptions,
+    Capacity, Establishment, LatencyOptions, LoadedThroughput, LossCurve, Outage, RunOptions,
+    SelfCheck, TearDown, ThroughputOptions,
 };
 
 const AFTER_HELP: &str = "\
@@ -54,7 +54,7 @@ pub struct Cli {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Send what the profile says and check what comes back
-    Run(#[command(flatten)] Common),
+    Run(With<RunOptions>),
     /// The fastest rate without loss, by binary search (RFC 2544, RFC 8219)
     Throughput(With<ThroughputOptions>),
     /// Loss at falling rates (RFC 2544)
@@ -156,7 +156,7 @@ impl Command {
     /// The measurement that is asked for; `None`: a report is to be shown.
     pub fn procedure(&self) -> Option<(Procedure, &Common)> {
         Some(match self {
-            Command::Run(common) => (Procedure::Run, common),
+            Command::Run(with) => (Procedure::Run(with.own.clone()), &with.common),
             Command::Throughput(with) => (Procedure::Throughput(with.own.clone()), &with.common),
             Command::LossCurve(with) => (Procedure::LossCurve(with.own.clone()), &with.common),
             Command::Latency(with) => (Procedure::Latency(with.own.clone()), &with.common),
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn every_procedure_has_its_command() {
         for (words, name) in [
-            ("run", "run"),
+            ("run --max-loss 0.1", "run"),
             ("throughput --sizes 64,1518", "throughput"),
             ("loss-curve --step 5", "loss-curve"),
             ("latency --loads 10,99", "latency"),

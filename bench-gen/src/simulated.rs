@@ -36,6 +36,8 @@ pub struct Device {
     pub lost: f64,
     /// In each stage of traffic so many packets come to the wrong subscriber.
     pub wrong: u64,
+    /// In each stage of traffic so many flows get another public endpoint.
+    pub moved: u64,
     /// Whether [`Stage::Forget`] empties the device's table, as a command would.
     pub forgets: bool,
     /// Whether a tenth of a second takes as long as it says: for the live view.
@@ -56,6 +58,7 @@ impl Default for Device {
             outage: None,
             lost: 0.0,
             wrong: 0,
+            moved: 0,
             forgets: true,
             real_time: false,
         }
@@ -176,6 +179,7 @@ impl Simulated {
         };
         let mut total = Snapshot { counts, open: self.open, ..Snapshot::default() };
         total.wrong[Wrong::Subscriber as usize] = self.device.wrong;
+        total.wrong[Wrong::SecondEndpoint as usize] = self.device.moved;
         let mut seen = self.play(total, seconds, Some(load), watch);
         seen.pace = Pace {
             wanted_pps: wanted,

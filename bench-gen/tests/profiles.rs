@@ -5,8 +5,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use bench_gen::cli::Cli;
 use bench_gen::load::{End, Popularity, Profile, Rate, Sizes, Timing};
 use bench_gen::profile::{self, Mistakes, Warning, fuzz_profile, load_text};
+use clap::Parser;
 
 /// The least profile, for tests to spoil.
 const LEAST: &str = "\
@@ -361,6 +363,27 @@ fn ranges_of_ports_that_do_not_compare_are_warned_about() {
         warned("replay: { file: x }\nsizes: 64\n"),
         ["f.yaml:4: warning: sizes: a capture is sent as it is; expected replay without it"]
     );
+    assert_eq!(
+        warned("replay: { file: x, timing: x2 }\nrate: 1kpps\n"),
+        ["f.yaml:4: warning: rate: a capture is sent as it is; expected replay without it"]
+    );
+    assert!(warned("replay: { file: x, timing: rate }\nrate: 1kpps\n").is_empty());
+}
+
+/// Commands that the comments of the examples name.
+#[test]
+fn every_command_in_an_example_is_one() {
+    let mut commands = 0;
+    for file in files() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let lines = text.lines().filter_map(|line| line.strip_prefix("#     "));
+        for line in lines.filter(|line| line.starts_with("bench-gen ")) {
+            let parsed = Cli::try_parse_from(line.split_whitespace());
+            assert!(parsed.is_ok(), "{}: {line}: {}", file.display(), parsed.unwrap_err());
+            commands += 1;
+        }
+    }
+    assert!(commands >= 8, "{commands}");
 }
 
 #[test]

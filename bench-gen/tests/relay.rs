@@ -5,7 +5,7 @@ mod common;
 
 use std::time::Duration;
 
-use bench_gen::bench::{Seen, Way, Ways, Wrong};
+use bench_gen::bench::{Counts, Seen, Way, Ways, Wrong};
 use bench_gen::relay::{Fault, Planted, Tally};
 use common::{Lab, assert_clean, of, profile};
 use krono_core::packet::Side;
@@ -159,4 +159,22 @@ fn an_outage_is_seen_in_every_flow() {
     assert_eq!(outages.len(), 100);
     let least = outages.value_at_quantile(0.05);
     assert!((250..=400).contains(&least) && outages.max() < 600, "{least} to {}", outages.max());
+}
+
+/// The ring to the relay is full after 0.1 s: what is due then is not sent, and is missed as well.
+#[test]
+fn a_device_that_takes_nothing_is_silent() {
+    let freeze = Fault::Freeze(Duration::from_millis(600));
+    let planted = Planted { fault: freeze, every: 45_000, side: Some(Side::Inside) };
+    let mut lab = Lab::new(&profile(100, 1), &[planted]);
+    assert_clean(&lab.open());
+    let seen = lab.send(40_000.0, Duration::from_millis(2_500), Ways::Both);
+    assert_eq!(lab.end()[0].done, 1);
+    assert!(seen.is_right(), "{:?}", seen.examples);
+    let Counts { sent, unsent, .. } = of(&seen, Way::Up);
+    assert!(unsent > 10_000 && sent + unsent <= 100_000, "{sent} sent, {unsent} not");
+    assert!(seen.pace.reached_pps < 38_000.0, "{:?}", seen.pace);
+    let outages = &seen.outage_ms;
+    let least = outages.value_at_quantile(0.05);
+    assert!((500..=800).contains(&least), "{least} to {}", outages.max());
 }

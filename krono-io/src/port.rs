@@ -297,6 +297,15 @@ impl Port {
         Ok(())
     }
 
+    /// Whether the link is up; of a memif, whether there is somebody at the other end. Not for the
+    /// packet path.
+    pub fn is_up(&self) -> bool {
+        let mut link = dpdk_sys::rte_eth_link::default();
+        // SAFETY: the port is open; a driver that cannot say leaves the link down.
+        unsafe { dpdk_sys::rte_eth_link_get_nowait(self.device.id.0, &mut link) };
+        link.link_status() != 0
+    }
+
     /// What the driver has counted.
     pub fn stats(&self) -> PortStats {
         let mut stats = dpdk_sys::rte_eth_stats::default();

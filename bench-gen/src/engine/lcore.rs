@@ -24,6 +24,11 @@ use crate::share::{LinkHeader, Share, ShareSeen, Taken};
 pub(super) const SHOW_NS: u64 = 100_000_000;
 const SHOW_DRAINING_NS: u64 = 5_000_000;
 
+/// A port that has taken nothing for so long, nanoseconds, while packets are due at a rate, gets no
+/// more of them: what is due is counted as not sent, and its flows wait, as they would behind a link
+/// that is down.
+const STUCK_NS: u64 = 20_000_000;
+
 /// How often an unknown next hop is asked for, nanoseconds.
 const ASK_NS: u64 = 250_000_000;
 
@@ -58,6 +63,8 @@ pub(super) struct End {
     /// Where the share believes it to be.
     pub known: Option<Mac>,
     pub ask_ns: u64,
+    /// Since when its port takes nothing; 0: it does.
+    pub stuck_ns: u64,
 }
 
 /// What an lcore tells of a stage.
@@ -69,6 +76,8 @@ pub(super) struct Outcome {
     pub elapsed_ns: u64,
     /// Packets that were due and that it did not come to.
     pub missed: u64,
+    /// For how long the frames of a capture that were sent should have taken, by their times.
+    pub due_ns: Option<u64>,
     /// Frames that other lcores had no room for.
     pub handover_full: u64,
     /// Times that the pool was empty.
@@ -114,7 +123,7 @@ impl Lcore {
             let between = self.clock.cycles();
             run.now_ns = self.clock.ns_at(between);
             let made = self.send_due(&mut run, phase);
-            self.flush();
+            self.flush(&run);
             run.meter.turn(taken, between, made, self.clock.cycles());
             self.keep_house(&mut run);
             if taken + made == 0 && self.yields {
@@ -271,12 +280,36 @@ impl Lcore {
 
     /// Sends what waits. What a port does not take stays: it goes first next time.
     #[inline]
-    fn flush(&mut self) {
-        for end in &mut self.ends {
-            if !end.out.is_empty() {
-                end.tx.send(&mut end.out);
+    fn flush(&mut self, run: &Run) {
+        for side in Side::BOTH {
+            let end = &mut self.ends[side as usize];
+            if end.out.is_empty() {
+                continue;
+            }
+            let waiting = end.out.len();
+            end.tx.send(&mut end.out);
+            if end.out.len() < waiting {
+                end.stuck_ns = 0;
+            } else {
+                self.stuck(side, run);
             }
         }
+    }
+
+    /// A port took nothing.
+    #[cold]
+    fn stuck(&mut self, side: Side, run: &Run) {
+        let end = &mut self.ends[side as usize];
+        if end.stuck_ns == 0 {
+            end.stuck_ns = run.now_ns;
+        } else if run.pace.is_paced() && run.now_ns - end.stuck_ns >= STUCK_NS {
+            self.drop_waiting(side);
+        }
+    }
+
+    fn drop_waiting(&mut self, side: Side) {
+        let mut out = std::mem::take(&mut self.ends[side as usize].out);
+        out.drain().for_each(|mbuf| self.unsent(side, &mbuf));
     }
 
     /// Shows what was counted, and hears of next hops that have moved.
@@ -390,8 +423,8 @@ impl Lcore {
             run.stop();
         }
         for side in Side::BOTH {
-            let mut out = std::mem::take(&mut self.ends[side as usize].out);
-            out.drain().for_each(|mbuf| self.unsent(side, &mbuf));
+            self.drop_waiting(side);
+            self.ends[side as usize].stuck_ns = 0;
         }
         let mut seen = self.share.finish();
         if let Some(replay) = &self.replay {
@@ -403,6 +436,7 @@ impl Lcore {
             meter: run.meter,
             elapsed_ns: run.pace.elapsed_ns(run.end_ns),
             missed: run.pace.missed(run.end_ns),
+            due_ns: self.replay.as_ref().and_then(Replay::due_ns),
             handover_full: self.exchange.full,
             no_buffers: run.no_buffers,
         }

@@ -53,6 +53,8 @@ const ARP_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Engine {
     runners: Vec<Runner>,
     ports: [Port; 2],
+    /// Whose links have been up, by side.
+    links: [bool; 2],
     common: Arc<Common>,
     clock: Clock,
     facts: Vec<(String, String)>,
@@ -126,6 +128,7 @@ impl Engine {
                     next_hop_mac: setup.next_hop_mac,
                     known: None,
                     ask_ns: 0,
+                    stuck_ns: 0,
                 })
             };
             let ends = [end(Side::Inside, &profile.inside)?, end(Side::Outside, &profile.outside)?];
@@ -145,6 +148,7 @@ impl Engine {
         let mut engine = Engine {
             runners: Vec::new(),
             ports,
+            links: [false; 2],
             common,
             clock,
             facts,

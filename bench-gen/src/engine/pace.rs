@@ -160,6 +160,11 @@ impl Pace {
         ((self.missed + behind.max(0.0)) / of_one) as u64
     }
 
+    /// Whether packets are due at a rate, and not as fast as possible.
+    pub(super) fn is_paced(&self) -> bool {
+        self.per_ns.is_some()
+    }
+
     /// How many frames were sent.
     #[inline]
     pub(super) fn frames(&self) -> u64 {

@@ -16,6 +16,8 @@ pub(super) struct Replay {
     whole: Player,
     player: Player,
     start_ns: Option<u64>,
+    /// When the last frame was due, since the first.
+    due_ns: Option<u64>,
     /// The addresses that all frames get.
     addresses: [u8; 12],
     counts: [Counts; 2],
@@ -24,13 +26,13 @@ pub(super) struct Replay {
 impl Replay {
     pub(super) fn new(player: Player) -> Replay {
         let (whole, addresses, counts) = (player.clone(), [0; 12], [Counts::default(); 2]);
-        Replay { whole, player, start_ns: None, addresses, counts }
+        Replay { whole, player, start_ns: None, due_ns: None, addresses, counts }
     }
 
     /// How often it is played from end to end is begun anew.
     pub(super) fn begin(&mut self) {
         self.player = self.whole.clone();
-        self.start_ns = None;
+        (self.start_ns, self.due_ns) = (None, None);
         self.counts = [Counts::default(); 2];
     }
 
@@ -54,6 +56,7 @@ impl Replay {
             return None;
         }
         let len = due.frame.len();
+        self.due_ns = due.at_ns;
         buffer[..len].copy_from_slice(due.frame);
         buffer[..12].copy_from_slice(&self.addresses);
         self.player.advance();
@@ -61,6 +64,12 @@ impl Replay {
         counts.sent += 1;
         counts.sent_bytes += len as u64 + FCS;
         Some((Side::Inside, len))
+    }
+
+    /// When the last frame that was sent was due, nanoseconds since the first; `None` if frames have
+    /// no times of their own.
+    pub(super) fn due_ns(&self) -> Option<u64> {
+        self.due_ns
     }
 
     pub(super) fn unsent(&mut self, _: Side, len: usize) {
@@ -129,6 +138,7 @@ mod tests {
             assert_eq!((due(201), due(1000)), (Some((Side::Inside, 60)), None));
             assert_eq!(buffer[..14], [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2, 7, 7]);
             assert!(replay.is_done());
+            assert_eq!(replay.due_ns(), Some(200_000));
             replay.take(Side::Outside, &[0; 60]);
             replay.unsent(Side::Inside, 60);
             let [up, _] = replay.counts;

@@ -6,7 +6,12 @@ use std::time::Duration;
 use super::lcore::Outcome;
 use super::part::wanted_pps;
 use crate::bench::{Cost, Pace, Seen, Snapshot, Stage, Way, Ways};
+use crate::load::Rate;
 use crate::share::{ShareSeen, Tally};
+
+/// A capture that was sent so much later than its times was sent too slowly, nanoseconds; less is
+/// what lcores that share a CPU may be away for.
+const LATE_NS: u64 = 200_000_000;
 
 /// What the watching thread adds.
 pub(super) struct Watched {
@@ -74,13 +79,18 @@ fn way_of(stage: &Stage) -> Way {
 }
 
 fn pace(stage: &Stage, outcomes: &[Outcome]) -> Pace {
-    let frames = |outcome: &Outcome| outcome.rhythm.frames as f64;
+    let way = way_of(stage) as usize;
+    // What a port did not take was made, but not sent.
+    let frames = |outcome: &Outcome| {
+        outcome.rhythm.frames.saturating_sub(outcome.seen.tally.counts[way].unsent) as f64
+    };
     let bursts: u64 = outcomes.iter().map(|outcome| outcome.rhythm.bursts).sum();
     let per_s = |outcome: &Outcome| frames(outcome) * 1e9 / outcome.elapsed_ns.max(1) as f64;
     let burstiness = |outcome: &Outcome| outcome.rhythm.burstiness(outcome.elapsed_ns);
+    let reached_pps = outcomes.iter().map(per_s).sum();
     Pace {
-        wanted_pps: wanted_pps(stage),
-        reached_pps: outcomes.iter().map(per_s).sum(),
+        wanted_pps: wanted(stage, outcomes, reached_pps),
+        reached_pps,
         burstiness: outcomes.iter().map(burstiness).fold(1.0, f64::max),
         mean_burst: outcomes.iter().map(frames).sum::<f64>() / bursts.max(1) as f64,
     }
@@ -93,6 +103,22 @@ fn cost(outcomes: &[Outcome]) -> Cost {
         sum
     });
     sum.map_or(Cost::default(), |sum| sum.cost())
+}
+
+/// How many packets a second should have been sent; `None`: as many as possible.
+fn wanted(stage: &Stage, outcomes: &[Outcome], reached_pps: f64) -> Option<f64> {
+    let per_s = |count: u64, ns: u64| count as f64 * 1e9 / ns.max(1) as f64;
+    // By the times of a capture, which only one lcore sends.
+    if let [Outcome { due_ns: Some(due_ns), elapsed_ns, rhythm, .. }] = outcomes {
+        let late = elapsed_ns.saturating_sub(*due_ns) > LATE_NS;
+        return late.then(|| per_s(rhythm.frames, *due_ns));
+    }
+    // Of a rate in bits it is known only afterwards how many packets they were.
+    let missed = || outcomes.iter().map(|outcome| per_s(outcome.missed, outcome.elapsed_ns));
+    match stage {
+        Stage::Traffic { rate: Rate::Bits(_), .. } => Some(reached_pps + missed().sum::<f64>()),
+        _ => wanted_pps(stage),
+    }
 }
 
 fn snapshot(tally: &Tally, elapsed: Duration) -> Snapshot {

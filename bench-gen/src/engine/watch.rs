@@ -29,6 +29,9 @@ const DRAIN_QUIET: Duration = Duration::from_millis(500);
 /// How long lcores may take to finish.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a link that was up may take to come up again before a stage begins.
+const LINK_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A stage that is watched.
 struct Watching<'a> {
     engine: &'a mut Engine,
@@ -36,6 +39,8 @@ struct Watching<'a> {
     start_ns: u64,
     before: Shown,
     series: Vec<Snapshot>,
+    /// How many looks found a link down that was up before, by side.
+    down: [u64; 2],
     partial: bool,
 }
 
@@ -46,18 +51,24 @@ pub(super) fn carry_out(
 ) -> Result<Seen, Failed> {
     let stage = as_captured(engine, stage);
     let stats = engine.ports.each_ref().map(|port| port.stats());
+    wait_for_links(engine);
     begin(engine, &stage)?;
     let (started, start_ns) = (Instant::now(), engine.clock.now_ns());
     engine.common.set_phase(Phase::Send);
     let (before, series) = (Shown::default(), Vec::new());
-    let mut watching = Watching { engine, started, start_ns, before, series, partial: false };
+    let mut watching =
+        Watching { engine, started, start_ns, before, series, down: [0; 2], partial: false };
     watching.until_all_is_sent(watch)?;
     watching.engine.common.set_phase(Phase::Drain);
     watching.drain()?;
-    let Watching { series, partial, .. } = watching;
+    let Watching { series, partial, down, .. } = watching;
     let outcomes = finish(engine)?;
     let after = engine.ports.each_ref().map(|port| port.stats());
-    let watched = Watched { series, port_trouble: ports::trouble(&stats, &after), partial };
+    let mut port_trouble = ports::trouble(&stats, &after);
+    for (side, looks) in ["inside", "outside"].into_iter().zip(down).filter(|(_, n)| *n > 0) {
+        port_trouble.insert(format!("{side}.link_down_ms"), looks * lcore::SHOW_NS / 1_000_000);
+    }
+    let watched = Watched { series, port_trouble, partial };
     Ok(seen(&stage, outcomes, watched))
 }
 
@@ -68,6 +79,17 @@ fn as_captured(engine: &Engine, stage: &Stage) -> Stage {
         *rate = Rate::Max;
     }
     stage
+}
+
+/// Waits for links that were up once: the device may have been restarted.
+fn wait_for_links(engine: &mut Engine) {
+    let deadline = Instant::now() + LINK_PATIENCE;
+    for (port, was_up) in engine.ports.iter().zip(&mut engine.links) {
+        while *was_up && !port.is_up() && Instant::now() < deadline {
+            thread::sleep(LOOK);
+        }
+        *was_up |= port.is_up();
+    }
 }
 
 /// Gives all lcores their parts and waits until they are ready.
@@ -111,6 +133,7 @@ impl Watching<'_> {
                 let elapsed = self.started.elapsed();
                 self.series.push(shown.since(&self.before).snapshot(elapsed));
                 self.before = shown;
+                self.look_at_links();
                 due = (due + step).max(elapsed);
                 if !watch.look(&shown.snapshot(elapsed)) {
                     self.partial = true;
@@ -119,6 +142,13 @@ impl Watching<'_> {
             }
             fail_with(self.engine)?;
             thread::sleep(LOOK);
+        }
+    }
+
+    fn look_at_links(&mut self) {
+        let links = self.engine.ports.iter().zip(self.engine.links).zip(&mut self.down);
+        for ((port, was_up), down) in links {
+            *down += u64::from(was_up && !port.is_up());
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) fn line(state: &State) -> String {
     let way = |name: &str, way: Way| {
         let rates = state.rates(way);
         let latency = latency(state, way)
-            .map_or(String::new(), |(median, p99)| format!(", {median}/{p99} µs"));
+            .map_or(String::new(), |(median, p99)| format!(", {median} µs (99 %: {p99})"));
         let (received, missing) = (short(rates.received), percent(rates.missing));
         format!("{name} {received} packets/s, missing {missing}{latency}")
     };
@@ -67,8 +67,8 @@ mod tests {
         assert!(turn.contains("64 bytes, repeat 1 of 3: traffic of 64 bytes at 750 k"), "{turn}");
         assert!(turn.ends_with("between 500 k and 1 M packets/s, about 7 trials remain"), "{turn}");
         let line = line(&state);
-        assert!(line.contains("up 750 k packets/s, missing 0 %, 12.3/45.6 µs;"), "{line}");
-        assert!(line.contains("down 735 k packets/s, missing 2 %, 13/51 µs;"), "{line}");
+        assert!(line.contains("up 750 k packets/s, missing 0 %, 12.3 µs (99 %: 45.6);"), "{line}");
+        assert!(line.contains("down 735 k packets/s, missing 2 %, 13 µs (99 %: 51);"), "{line}");
         assert!(line.ends_with("WRONG: wrong_subscriber 3"), "{line}");
     }
 }

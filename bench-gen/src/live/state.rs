@@ -83,10 +83,12 @@ impl State {
         }
         let [now, then] = [&self.so_far, first].map(|look| &look.counts[way as usize]);
         let (sent, received) = (now.sent - then.sent, now.received - then.received);
+        // What a port does not take is missed as well.
+        let due = sent + now.unsent - then.unsent;
         Rates {
             sent: sent as f64 / seconds,
             received: received as f64 / seconds,
-            missing: sent.saturating_sub(received) as f64 / sent.max(1) as f64,
+            missing: due.saturating_sub(received) as f64 / due.max(1) as f64,
         }
     }
 

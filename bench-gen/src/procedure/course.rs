@@ -91,6 +91,16 @@ impl<'a> Course<'a> {
         stage: &Stage,
         each: &mut dyn FnMut(&Snapshot),
     ) -> Result<Seen, Halt> {
+        let seen = self.watched(stage, each)?;
+        self.judged(seen)
+    }
+
+    /// Carries out a stage, whatever is seen; to be [judged](Course::judged) then.
+    pub(super) fn watched(
+        &mut self,
+        stage: &Stage,
+        each: &mut dyn FnMut(&Snapshot),
+    ) -> Result<Seen, Halt> {
         if self.audience.ended() {
             return Err(Halt::Ended(None));
         }
@@ -98,7 +108,11 @@ impl<'a> Course<'a> {
         self.audience.turn(&self.doing);
         let mut looking = Looking { audience: self.audience, each };
         let seen = self.bench.stage(stage, &mut looking);
-        let seen = seen.map_err(|failed| Halt::Failed(failed.to_string()))?;
+        seen.map_err(|failed| Halt::Failed(failed.to_string()))
+    }
+
+    /// Whether the procedure goes on after what was seen.
+    pub(super) fn judged(&mut self, seen: Seen) -> Result<Seen, Halt> {
         self.draft.noticed(&seen);
         if !seen.is_right() {
             return Err(Halt::Wrong(Box::new(seen)));

@@ -48,8 +48,9 @@ fn of_size(
         Some(rate) => rate,
         None => {
             course.part(named("searching the throughput", &name));
-            let found = throughput::find(course, &options.search, size)?;
-            throughput::tell(course, &name, &found);
+            let mut trials = Vec::new();
+            let found = throughput::find(course, &options.search, size, &mut trials)?;
+            throughput::tell(course, &name, &found, &trials);
             found.rate
         }
     };

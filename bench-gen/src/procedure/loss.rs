@@ -32,9 +32,6 @@ fn curve(
 ) -> Result<(), Halt> {
     let setting = Setting::of(&options.throughput, size);
     let mut limit = options.throughput.max_rate.unwrap_or_else(|| profile_rate(course, size));
-    if limit.is_infinite() {
-        limit = setting.attempt(course, limit)?.reached;
-    }
     let step = options.step.max(0.001);
     let mut without_loss = 0;
     let mut share = 1.0;
@@ -42,10 +39,14 @@ fn curve(
         let trial = setting.attempt(course, limit * share)?;
         without_loss = if trial.loss > 0.0 { 0 } else { without_loss + 1 };
         if share == 1.0 {
+            // Of one that was as fast as possible it is known only now how fast that is.
+            limit = limit.min(trial.reached);
             let name = named("loss at the first rate", &size_name(size));
             course.draft.figure(&name, "%", trial.loss * 100.0);
         }
-        if let super::search::Outcome::Short(reached) = trial.outcome {
+        if let super::search::Outcome::Short(reached) = trial.outcome
+            && trial.wanted.is_finite()
+        {
             course.draft.note(format!(
                 "Not more than {} packets/s could be offered where {} were wanted.",
                 full(reached),

@@ -15,7 +15,7 @@ const TAG: u16 = 4;
 /// All mistakes.
 pub(super) fn of(procedure: &Procedure, profile: &Profile) -> Vec<String> {
     let mut mistakes = Vec::new();
-    if profile.load.replay.is_some() && !matches!(procedure, Procedure::Run) {
+    if profile.load.replay.is_some() && !matches!(procedure, Procedure::Run(_)) {
         mistakes.push(
             "the profile replays a capture, whose packets are counted, not checked; expected \
              generated traffic (or bench-gen run)"
@@ -38,7 +38,7 @@ pub(super) fn of(procedure: &Procedure, profile: &Profile) -> Vec<String> {
         }
         Procedure::TearDown(options) => tear_down(options, profile, &mut mistakes),
         Procedure::Outage(options) => outage(options, &mut mistakes),
-        Procedure::Run | Procedure::Capacity(_) | Procedure::SelfCheck(_) => {}
+        Procedure::Run(_) | Procedure::Capacity(_) | Procedure::SelfCheck(_) => {}
     }
     mistakes
 }

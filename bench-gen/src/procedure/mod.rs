@@ -31,15 +31,15 @@ pub use search::Bracket;
 
 use course::{Course, Halt};
 use options::{
-    Capacity, Establishment, LatencyOptions, LoadedThroughput, LossCurve, Outage, SelfCheck,
-    TearDown, ThroughputOptions,
+    Capacity, Establishment, LatencyOptions, LoadedThroughput, LossCurve, Outage, RunOptions,
+    SelfCheck, TearDown, ThroughputOptions,
 };
 
 /// What can be measured.
 #[derive(Clone, Debug)]
 pub enum Procedure {
     /// The profile as it is.
-    Run,
+    Run(RunOptions),
     /// RFC 2544, 26.1.
     Throughput(ThroughputOptions),
     /// RFC 2544, 26.3.
@@ -106,7 +106,7 @@ impl Procedure {
     /// The command's name.
     pub fn name(&self) -> &'static str {
         match self {
-            Procedure::Run => "run",
+            Procedure::Run(_) => "run",
             Procedure::Throughput(_) => "throughput",
             Procedure::LossCurve(_) => "loss-curve",
             Procedure::Latency(_) => "latency",
@@ -144,7 +144,7 @@ impl Procedure {
 
     fn measure(&self, course: &mut Course) -> Result<(), Halt> {
         match self {
-            Procedure::Run => plain::run(course),
+            Procedure::Run(options) => plain::run(course, options),
             Procedure::Throughput(options) => throughput::run(course, options),
             Procedure::LossCurve(options) => loss::run(course, options),
             Procedure::Latency(options) => latency::run(course, options),

@@ -7,7 +7,7 @@ use super::command::run_command;
 use super::course::{Course, Halt};
 use super::options::{Capacity, Clearing, Establishment, LoadedThroughput, TearDown};
 use super::search::{Bracket, Found, Outcome, between, search};
-use super::trial::REACHED;
+use super::trial::{REACHED, none_opened};
 use super::{plots, throughput};
 use crate::bench::{Seen, Stage};
 use crate::report::model::{Axis, Plot, Series, Shape, Table, Tone};
@@ -39,6 +39,9 @@ fn open(
     clear(course, clearing)?;
     let seen = course.stage(&Stage::Open { sessions, per_second })?;
     let opened = seen.total.opened;
+    if opened == 0 {
+        return Err(none_opened(sessions));
+    }
     let all = opened == u64::from(sessions) && seen.total.not_opened == 0 && seen.loss() == 0.0;
     let reached = opened as f64 / opening_seconds(&seen);
     // A trial that failed by what was opened needs no validation.
@@ -228,9 +231,9 @@ pub(super) fn throughput(course: &mut Course, options: &LoadedThroughput) -> Res
             let per_second = options.search.open_rate;
             let seen = course.stage(&Stage::Open { sessions, per_second })?;
             course.draft.opened(&seen, u64::from(sessions));
-            let found =
-                throughput::find(course, &options.search, options.search.sizes.first().copied())?;
-            throughput::tell(course, &format!("with {name}"), &found);
+            let (size, mut trials) = (options.search.sizes.first().copied(), Vec::new());
+            let found = throughput::find(course, &options.search, size, &mut trials)?;
+            throughput::tell(course, &format!("with {name}"), &found, &trials);
             points.push((f64::from(sessions), found.forwarded));
             Ok(())
         });

@@ -7,6 +7,14 @@ use clap::{Args, ValueEnum};
 use crate::bench::Ways;
 use crate::engine::Cable;
 
+/// The profile as it is.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub struct RunOptions {
+    /// Fail if more is lost, in percent of the packets sent; if not given, loss is only told
+    #[arg(long, value_name = "PERCENT", value_parser = percent)]
+    pub max_loss: Option<f64>,
+}
+
 /// How a throughput is searched.
 #[derive(Args, Clone, Debug, PartialEq)]
 pub struct ThroughputOptions {
@@ -193,6 +201,11 @@ pub struct Outage {
     /// Fail if more flows are lost for good
     #[arg(long, value_name = "N", value_parser = whole)]
     pub max_lost: Option<u32>,
+
+    /// The device may forget its sessions: flows that have another public endpoint afterwards are
+    /// counted as moved, and are not wrong
+    #[arg(long)]
+    pub may_forget: bool,
 
     /// Before the load all flows are opened, so many a second
     #[arg(long, value_name = "PER_S", default_value = "10k", value_parser = number)]

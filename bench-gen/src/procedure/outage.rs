@@ -6,10 +6,13 @@ use super::course::{Course, Halt};
 use super::options::Outage;
 use super::trial::open_flows;
 use super::{draft, plots};
-use crate::bench::{Seen, Stage, Ways};
+use crate::bench::{Counts, Seen, Stage, Way, Ways};
 use crate::load::{End, Rate};
 use crate::report::model::{Mark, Table};
 use crate::report::{count, full, percent, short};
+
+/// Flows are silent from here on, milliseconds; less is ordinary delay.
+const SILENT_MS: u64 = 10;
 
 pub(super) fn run(course: &mut Course, options: &Outage) -> Result<(), Halt> {
     let mut last = None;
@@ -20,10 +23,12 @@ pub(super) fn run(course: &mut Course, options: &Outage) -> Result<(), Halt> {
         } else {
             restore(course, options)?;
         }
-        let (seen, at) = under_load(course, options)?;
-        tell(course, options, &seen);
-        last = Some((seen, at));
-        Ok(())
+        let (mut seen, at) = under_load(course, options)?;
+        let moved = if options.may_forget { seen.forgive_moved() } else { 0 };
+        // Also what was wrong, or ended early, is told.
+        tell(course, options, &seen, moved);
+        last = Some((seen.clone(), at));
+        course.judged(seen).map(drop)
     });
     if let Some((seen, at)) = last {
         show(course, options, &seen, at);
@@ -59,7 +64,7 @@ fn under_load(course: &mut Course, options: &Outage) -> Result<(Seen, Option<f64
         ways: Ways::Both,
     };
     let mut event: Option<(f64, Result<Running, String>)> = None;
-    let seen = course.stage_with(&stage, &mut |so_far| {
+    let seen = course.watched(&stage, &mut |so_far| {
         if event.is_none() && so_far.elapsed >= options.at {
             event = Some((so_far.elapsed.as_secs_f64(), Running::start(&options.run)));
         }
@@ -77,24 +82,42 @@ fn under_load(course: &mut Course, options: &Outage) -> Result<(Seen, Option<f64
     Ok((seen?, at))
 }
 
-fn tell(course: &mut Course, options: &Outage, seen: &Seen) {
+fn tell(course: &mut Course, options: &Outage, seen: &Seen, moved: u64) {
     let outage = &seen.outage_ms;
     let flows = outage.len();
-    let silent = outage.iter_recorded().filter(|step| step.value_iterated_to() > 0);
+    let silent = outage.iter_recorded().filter(|step| step.value_iterated_to() > SILENT_MS);
     let silent: u64 = silent.map(|step| step.count_since_last_iteration()).sum();
-    let lost: u64 = seen.total.counts.iter().map(|counts| counts.lost).sum();
+    let sum = |count: fn(&Counts) -> u64| -> u64 { seen.total.counts.iter().map(count).sum() };
     let draft = &mut course.draft;
     draft.figure("median outage of a flow", "ms", outage.value_at_quantile(0.5) as f64);
     draft.figure("99 % outage of a flow", "ms", outage.value_at_quantile(0.99) as f64);
     draft.figure("longest outage of a flow", "ms", outage.max() as f64);
-    draft.figure("flows silent", "% of all", silent as f64 * 100.0 / flows.max(1) as f64);
+    draft.figure(
+        &format!("flows silent for over {SILENT_MS} ms"),
+        "% of all",
+        silent as f64 * 100.0 / flows.max(1) as f64,
+    );
     draft.figure("flows lost for good", "flows", seen.sessions_lost as f64);
-    draft.figure("packets lost", "packets", lost as f64);
+    if options.may_forget {
+        draft.figure("flows with another public endpoint", "flows", moved as f64);
+    }
+    draft.figure("packets lost", "packets", sum(|counts| counts.lost) as f64);
+    let unsent = sum(|counts| counts.unsent);
+    draft.figure("packets not sent", "packets", unsent as f64);
+    if unsent > 0 {
+        draft.note(
+            "Packets that were due while a port took none were not sent; their flows were silent \
+             as well.",
+        );
+    }
     let spacing = spacing_ms(seen, flows);
     draft.note(format!(
         "A flow has a packet every {} ms on average: shorter silences are not seen.",
         short(spacing)
     ));
+    if !seen.partial && never_came_back(seen) {
+        draft.complain("the device did not come back: nothing arrived in the last second");
+    }
     if let Some(max) = options.max_outage
         && u128::from(outage.max()) > max.as_millis()
     {
@@ -114,10 +137,19 @@ fn tell(course: &mut Course, options: &Outage, seen: &Seen) {
     }
 }
 
-/// The mean time between two packets of a flow that may be heard, milliseconds.
+/// Whether nothing arrived in the last second of the load.
+fn never_came_back(seen: &Seen) -> bool {
+    // The last step is the time for stragglers.
+    let last = seen.series.iter().rev().skip(1).take(10);
+    last.flat_map(|tenth| tenth.counts).all(|counts| counts.received == 0)
+}
+
+/// The mean time between two packets of a flow's subscriber, milliseconds.
 fn spacing_ms(seen: &Seen, flows: u64) -> f64 {
-    let sent: u64 = seen.total.counts.iter().map(|counts| counts.sent).sum();
-    flows as f64 * super::plain::seconds(seen) * 1000.0 / sent.max(1) as f64
+    // Each packet of a subscriber is to be answered.
+    let up = &seen.total.counts[Way::Up as usize];
+    let due = up.sent + up.unsent;
+    flows as f64 * super::plain::seconds(seen) * 1000.0 / due.max(1) as f64
 }
 
 fn show(course: &mut Course, options: &Outage, seen: &Seen, at: Option<f64>) {

@@ -1,28 +1,28 @@
 //! The profile as it is, as often as it says.
 
 use super::course::{Course, Halt};
-use super::draft::counts_table;
+use super::draft::{WAYS, counts_table};
+use super::options::RunOptions;
 use super::trial::REACHED;
 use super::{latency, plots};
 use crate::bench::{Seen, Stage, Way, Ways};
-use crate::load::Rate;
-use crate::report::{full, percent};
+use crate::report::{count, full, percent, plural};
 
-pub(super) fn run(course: &mut Course) -> Result<(), Halt> {
+pub(super) fn run(course: &mut Course, options: &RunOptions) -> Result<(), Halt> {
     let mut last = None;
     let end = course.repeat("", |course| {
         let (rate, end) = (course.profile.rate, course.profile.end);
         let stage = Stage::Traffic { rate, end, sizes: None, ways: Ways::Both };
         match course.stage(&stage) {
             Ok(seen) => {
-                tell(course, &seen);
+                tell(course, options, &seen);
                 last = Some(seen);
                 Ok(())
             }
             Err(halt) => {
                 // What was seen until then is all there is of this repeat.
                 if let Halt::Ended(Some(seen)) | Halt::Wrong(seen) = &halt {
-                    tell(course, seen);
+                    tell(course, options, seen);
                     last = Some((**seen).clone());
                 }
                 Err(halt)
@@ -35,7 +35,7 @@ pub(super) fn run(course: &mut Course) -> Result<(), Halt> {
     end
 }
 
-fn tell(course: &mut Course, seen: &Seen) {
+fn tell(course: &mut Course, options: &RunOptions, seen: &Seen) {
     let seconds = seconds(seen);
     let [up, down] = seen.total.counts;
     let rate = |count: u64| count as f64 / seconds;
@@ -58,7 +58,38 @@ fn tell(course: &mut Course, seen: &Seen) {
             draft.complain(format!("nothing arrived {name}"));
         }
     }
+    loss(course, options, seen);
     pace(course, seen);
+}
+
+/// How much was lost, and as far as that is known where.
+fn loss(course: &mut Course, options: &RunOptions, seen: &Seen) {
+    let lost: u64 = seen.total.counts.iter().map(|counts| counts.lost).sum();
+    if lost == 0 {
+        return;
+    }
+    let (draft, share) = (&mut course.draft, percent(seen.loss()));
+    let by_way =
+        WAYS.map(|(name, way)| format!("{} {name}", count(seen.total.counts[way as usize].lost)));
+    let on_arrival = seen.port_trouble.iter().filter(|(name, _)| is_on_arrival(name));
+    let on_arrival: u64 = on_arrival.map(|(_, count)| count).sum();
+    draft.note(format!(
+        "Lost: {} ({share}), {}. bench-gen's own ports dropped {} when they arrived; the rest was \
+         lost by the device or on the links.",
+        plural(lost, "packet"),
+        by_way.join(" and "),
+        count(on_arrival),
+    ));
+    if let Some(max) = options.max_loss
+        && seen.loss() > max
+    {
+        draft.complain(format!("{share} was lost, more than {}", percent(max)));
+    }
+}
+
+/// Whether a counter of trouble is of packets that came back and were not taken.
+fn is_on_arrival(name: &str) -> bool {
+    ["rx_missed", "rx_no_buffer", "handover_full"].iter().any(|end| name.ends_with(end))
 }
 
 /// A rate that was not reached is said, never sent more slowly in silence.
@@ -66,13 +97,13 @@ fn pace(course: &mut Course, seen: &Seen) {
     let reached = seen.pace.reached_pps;
     let unsent: u64 = seen.total.counts.iter().map(|counts| counts.unsent).sum();
     let Some(wanted) = seen.pace.wanted_pps else { return };
-    if reached < wanted * REACHED && !matches!(course.profile.rate, Rate::Max) {
+    if reached < wanted * REACHED {
         course.draft.complain(format!(
-            "the rate was not reached: {} packets/s of {} ({}); the ports refused {} packets",
+            "the rate was not reached: {} packets/s of {} ({}); {} were not sent",
             full(reached),
             full(wanted),
             percent(reached / wanted),
-            full(unsent as f64),
+            plural(unsent, "packet"),
         ));
     }
 }
@@ -97,6 +128,6 @@ fn show(course: &mut Course, seen: &Seen) {
     draft.tables.push(counts_table("Packets of the last repeat", seen));
     let rows = latency::rows("", None, seen);
     if !rows.is_empty() {
-        draft.tables.push(latency::table(rows));
+        draft.tables.push(latency::table(rows).without_blanks());
     }
 }

@@ -149,18 +149,18 @@ pub(super) fn cut(mut plot: Plot, title: &str, from: f64, to: f64) -> Plot {
     plot
 }
 
-/// Sent, not arrived by then: packets lost or late, by direction; `None` where there are none.
+/// Due, not arrived by then: packets lost, not sent or late, by direction; `None` where there are none.
 pub(super) fn missing(seen: &Seen, marks: Vec<Mark>) -> Option<Plot> {
     let of = |(name, way): (&str, Way)| {
         let points = over_time(seen, |tenth| {
             let counts = &tenth.counts[way as usize];
-            counts.sent.saturating_sub(counts.received) as f64
+            (counts.sent + counts.unsent).saturating_sub(counts.received) as f64
         });
         Series::new(name, Shape::Steps, points)
     };
-    let any = seen.total.counts.iter().any(|counts| counts.lost > 0);
+    let any = seen.total.counts.iter().any(|counts| counts.lost + counts.unsent > 0);
     any.then(|| Plot {
-        title: "Missing: sent and not arrived".to_owned(),
+        title: "Missing: due and not arrived".to_owned(),
         x: Axis::linear("time, s"),
         y: Axis::linear("missing, packets in 100 ms"),
         series: WAYS.into_iter().map(of).collect(),

@@ -47,7 +47,7 @@ pub(super) fn lines(procedure: &Procedure, profile: &Profile) -> Vec<(String, St
 fn of_procedure(procedure: &Procedure, profile: &Profile) -> Vec<(&'static str, String)> {
     let seconds = |time: std::time::Duration| format!("{} s", short(time.as_secs_f64()));
     match procedure {
-        Procedure::Run => vec![("end", end(&profile.end))],
+        Procedure::Run(_) => vec![("end", end(&profile.end))],
         Procedure::Throughput(options)
         | Procedure::LossCurve(super::LossCurve { throughput: options, .. })
         | Procedure::Latency(super::LatencyOptions { search: options, .. })

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, Command, FromArgMatches};
 
+use super::options::RunOptions;
 use super::{Audience, Doing, Procedure};
 use crate::bench::{Snapshot, Watch};
 use crate::load::{Popularity, Profile, Rate};
@@ -100,7 +101,7 @@ fn a_generator_that_is_too_slow_is_told_to_be_the_limit() {
     assert!(report.notes.iter().any(|note| note.contains("at least that much")), "{report:?}");
     about(figure(&report, "offered rate"), 300e3, 0.01);
 
-    let report = measure(&Procedure::Run, device, &profile());
+    let report = measure(&Procedure::Run(RunOptions::default()), device, &profile());
     assert_eq!(report.verdict(), Verdict::Failed);
     let complaint = &report.complaints[0];
     assert!(complaint.contains("300,000 packets/s of 500,000"), "{complaint}");
@@ -206,7 +207,7 @@ fn an_outage_is_measured_by_flow() {
 #[test]
 fn a_wrong_delivery_ends_and_fails_a_run_and_is_named() {
     let device = Device { wrong: 3, ..Device::default() };
-    let report = measure(&Procedure::Run, device, &profile());
+    let report = measure(&Procedure::Run(RunOptions::default()), device, &profile());
     assert_eq!(report.verdict(), Verdict::Failed);
     assert!(report.complaints[0].starts_with("wrong_subscriber: 3 packets"), "{report:?}");
     assert!(report.complaints[1].starts_with("for example: 10.0.3.17:40211"), "{report:?}");
@@ -219,7 +220,8 @@ fn ended_early_is_partial_and_shows_what_was_measured() {
     let profile = profile();
     let mut listener = Listener { end_after: Some(130), ..Listener::default() };
     let mut bench = Simulated::new(Device::default(), &profile);
-    let report = Procedure::Run.carry_out(&profile, &mut bench, &mut listener);
+    let report =
+        Procedure::Run(RunOptions::default()).carry_out(&profile, &mut bench, &mut listener);
     assert_eq!(report.verdict(), Verdict::Partial);
     assert!(report.partial && !report.passed);
     assert_eq!(figure(&report, "loss").repeats.len(), 2, "the second ended at 3 s of 10");
@@ -228,6 +230,44 @@ fn ended_early_is_partial_and_shows_what_was_measured() {
     let search = Procedure::Throughput(options("--max-rate 2M"));
     let report = search.carry_out(&profile, &mut bench, &mut listener);
     assert_eq!(report.verdict(), Verdict::Partial);
+    let trials = report.tables.iter().find(|table| table.title == "Trials").unwrap();
+    assert!(trials.rows.len() >= 2, "{trials:?}");
+    assert!(report.notes.iter().any(|note| note.contains("between")), "{:?}", report.notes);
+
+    let mut listener = Listener { end_after: Some(80), ..Listener::default() };
+    let outage = Procedure::Outage(options("--run true --at 5s --duration 10s"));
+    let report = outage.carry_out(&profile, &mut bench, &mut listener);
+    assert_eq!(report.verdict(), Verdict::Partial, "{:?}", report.complaints);
+    assert!(figure(&report, "packets lost").median >= 0.0);
+    assert_eq!(report.plots[0].title, "Outage timeline");
+}
+
+#[test]
+fn loss_is_told_and_fails_if_it_is_more_than_allowed() {
+    let device = Device { loss: 0.01, ..Device::default() };
+    let run = |words| measure(&Procedure::Run(options(words)), device.clone(), &profile());
+    let report = run("");
+    assert_eq!(report.verdict(), Verdict::Passed, "{:?}", report.complaints);
+    assert!(report.notes.iter().any(|note| note.starts_with("Lost: ")), "{:?}", report.notes);
+    let report = run("--max-loss 0.1");
+    assert_eq!(report.verdict(), Verdict::Failed);
+    assert!(report.complaints[0].ends_with("more than 0.1 %"), "{:?}", report.complaints);
+    assert_eq!(run("--max-loss 5").verdict(), Verdict::Passed);
+}
+
+#[test]
+fn a_device_that_may_forget_its_sessions_has_moved_them() {
+    let words = "--run true --at 5s --duration 10s";
+    let device = Device { moved: 25, ..Device::default() };
+    let report = measure(&Procedure::Outage(options(words)), device.clone(), &profile());
+    assert_eq!(report.verdict(), Verdict::Failed);
+    assert!(report.complaints[0].starts_with("second_endpoint: 25 packets"), "{report:?}");
+    assert_eq!(figure(&report, "packets lost").repeats.len(), 1, "what was seen is told");
+
+    let words = format!("{words} --may-forget");
+    let report = measure(&Procedure::Outage(options(&words)), device, &profile());
+    assert_eq!(report.verdict(), Verdict::Passed, "{:?}", report.complaints);
+    assert_eq!(figure(&report, "flows with another public endpoint").median, 25.0);
 }
 
 #[test]
@@ -266,7 +306,9 @@ fn the_self_check_finds_ceiling_floor_and_accuracy() {
 #[test]
 fn every_report_survives_json() {
     let profile = Profile { repeats: 1, ..profile() };
-    for procedure in [Procedure::Run, Procedure::Throughput(options("--max-rate 2M"))] {
+    for procedure in
+        [Procedure::Run(RunOptions::default()), Procedure::Throughput(options("--max-rate 2M"))]
+    {
         let report = measure(&procedure, Device::default(), &profile);
         let json = serde_json::to_string(&report).unwrap();
         let read: Report = serde_json::from_str(&json).unwrap();
@@ -284,7 +326,7 @@ fn every_report_survives_json() {
 fn flows_by_size_are_shown_for_heavy_tails() {
     let mut profile = Profile { repeats: 1, ..profile() };
     profile.load.popularity = Popularity::Zipf(1.1);
-    let report = measure(&Procedure::Run, Device::default(), &profile);
+    let report = measure(&Procedure::Run(RunOptions::default()), Device::default(), &profile);
     let plot = report.plots.iter().find(|plot| plot.title == "Flows by size").unwrap();
     assert!(plot.x.log && plot.y.log && plot.series[0].points.len() > 5);
 }

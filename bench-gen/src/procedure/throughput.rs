@@ -17,6 +17,7 @@ const BOUND: &str = "could not be driven to loss: the device can do at least tha
                      generator, the links or --max-rate are the limit";
 
 /// What a search found.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Throughput {
     /// The rate of the fastest trial that passed, packets/s without answers; 0 if none did.
     pub(super) rate: f64,
@@ -26,8 +27,15 @@ pub(super) struct Throughput {
     pub(super) wire_bits: f64,
     /// Nothing failed.
     pub(super) bound: bool,
-    /// All trials, in order, each with the bracket that it was tried in.
-    pub(super) trials: Vec<(Bracket, Trial)>,
+}
+
+/// The trials of a search, in order, each with the bracket that it was tried in.
+pub(super) type Trials = Vec<(Bracket, Trial)>;
+
+/// A search: what was found, and how.
+struct Search {
+    found: Throughput,
+    trials: Trials,
 }
 
 pub(super) fn run(course: &mut Course, options: &ThroughputOptions) -> Result<(), Halt> {
@@ -38,10 +46,17 @@ pub(super) fn run(course: &mut Course, options: &ThroughputOptions) -> Result<()
     for size in sizes(options) {
         let name = size_name(size);
         end = course.repeat(&name, |course| {
-            let found = find(course, options, size)?;
-            tell(course, &name, &found);
-            all.push((size, found));
-            Ok(())
+            let mut trials = Vec::new();
+            let end = find(course, options, size, &mut trials);
+            match &end {
+                Ok(found) => tell(course, &name, found, &trials),
+                Err(_) => unfinished(course, &name, &trials),
+            }
+            let found = end.as_ref().copied().unwrap_or_else(|_| best(&trials, true));
+            if !trials.is_empty() {
+                all.push((size, Search { found, trials }));
+            }
+            end.map(drop)
         });
         if end.is_err() {
             break;
@@ -51,14 +66,14 @@ pub(super) fn run(course: &mut Course, options: &ThroughputOptions) -> Result<()
     end
 }
 
-/// Searches the throughput with the flows that are open.
+/// Searches the throughput with the flows that are open. The trials are there also if it ends early.
 pub(super) fn find(
     course: &mut Course,
     options: &ThroughputOptions,
     size: Option<u16>,
+    trials: &mut Trials,
 ) -> Result<Throughput, Halt> {
     let setting = Setting::of(options, size);
-    let mut trials: Vec<(Bracket, Trial)> = Vec::new();
     let mut limit = options.max_rate.unwrap_or_else(|| profile_rate(course, size));
     if limit.is_infinite() {
         let trial = setting.attempt(course, limit)?;
@@ -82,16 +97,16 @@ pub(super) fn find(
     Ok(best(trials, found.bound))
 }
 
-fn best(trials: Vec<(Bracket, Trial)>, bound: bool) -> Throughput {
+fn best(trials: &Trials, bound: bool) -> Throughput {
     let passed = trials.iter().map(|(_, trial)| trial).filter(|trial| trial.passed());
     let best = passed.max_by(|a, b| a.reached.total_cmp(&b.reached));
     let (rate, forwarded, wire_bits) =
         best.map_or((0.0, 0.0, 0.0), |trial| (trial.reached, trial.forwarded, trial.wire_bits));
-    Throughput { rate, forwarded, wire_bits, bound: bound && rate > 0.0, trials }
+    Throughput { rate, forwarded, wire_bits, bound: bound && rate > 0.0 }
 }
 
 /// The figures of a search.
-pub(super) fn tell(course: &mut Course, name: &str, found: &Throughput) {
+pub(super) fn tell(course: &mut Course, name: &str, found: &Throughput, trials: &Trials) {
     let draft = &mut course.draft;
     draft.figure(&named("throughput", name), "packets/s", found.forwarded);
     draft.figure(&named("offered rate", name), "packets/s", found.rate);
@@ -101,7 +116,7 @@ pub(super) fn tell(course: &mut Course, name: &str, found: &Throughput) {
          was sent for it without answers.",
     );
     if found.rate == 0.0 {
-        let loss = found.trials.last().map_or(1.0, |(_, trial)| trial.loss);
+        let loss = trials.last().map_or(1.0, |(_, trial)| trial.loss);
         draft.complain(format!(
             "{} at every rate that was tried, {} at the slowest",
             named("more loss than allowed", name),
@@ -112,16 +127,29 @@ pub(super) fn tell(course: &mut Course, name: &str, found: &Throughput) {
     }
 }
 
-fn show(course: &mut Course, all: &[(Option<u16>, Throughput)]) {
+/// What is known of a search that ended early.
+fn unfinished(course: &mut Course, name: &str, trials: &Trials) {
+    if let Some((bracket, _)) = trials.last() {
+        course.draft.note(format!(
+            "{}: the offered rate that passes is between {} and {} packets/s; the search was not \
+             done.",
+            named("Throughput", name),
+            full(bracket.low),
+            full(bracket.high),
+        ));
+    }
+}
+
+fn show(course: &mut Course, all: &[(Option<u16>, Search)]) {
     if all.is_empty() {
         return;
     }
-    let trials = || all.iter().flat_map(|(_, found)| found.trials.iter().map(|(_, trial)| trial));
+    let trials = || all.iter().flat_map(|(_, search)| search.trials.iter().map(|(_, trial)| trial));
     course.draft.plots.push(tried(trials()));
     let sizes = sizes_of(all);
     for size in &sizes {
-        let last = all.iter().rev().find(|(of, _)| of == size).map(|(_, found)| found);
-        course.draft.plots.extend(last.map(|found| closing(&size_name(*size), found)));
+        let last = all.iter().rev().find(|(of, _)| of == size).map(|(_, search)| &search.trials);
+        course.draft.plots.extend(last.map(|trials| closing(&size_name(*size), trials)));
     }
     if sizes.len() > 1 {
         course.draft.plots.push(by_size(all));
@@ -132,12 +160,12 @@ fn show(course: &mut Course, all: &[(Option<u16>, Throughput)]) {
 }
 
 /// Latency at the fastest rate that passed, of a few sizes.
-fn latency_at_best(course: &mut Course, all: &[(Option<u16>, Throughput)], sizes: &[Option<u16>]) {
+fn latency_at_best(course: &mut Course, all: &[(Option<u16>, Search)], sizes: &[Option<u16>]) {
     if sizes.len() > 3 {
         return;
     }
     let best = |size: &Option<u16>| {
-        let of = all.iter().filter(|(of, _)| of == size).flat_map(|(_, found)| &found.trials);
+        let of = all.iter().filter(|(of, _)| of == size).flat_map(|(_, search)| &search.trials);
         let passed = of.map(|(_, trial)| trial).filter(|trial| trial.passed());
         let best = passed.max_by(|a, b| a.reached.total_cmp(&b.reached))?;
         Some((size_name(*size), &best.seen))
@@ -168,8 +196,8 @@ pub(super) fn tried<'a>(trials: impl Iterator<Item = &'a Trial>) -> Plot {
 }
 
 /// The bracket closing, trial by trial.
-fn closing(size: &str, found: &Throughput) -> Plot {
-    let numbered = || (1u32..).map(f64::from).zip(&found.trials);
+fn closing(size: &str, trials: &Trials) -> Plot {
+    let numbered = || (1u32..).map(f64::from).zip(trials);
     let dots = |passed: bool| {
         let chosen = numbered().filter(move |(_, (_, trial))| trial.passed() == passed);
         chosen.map(|(number, (_, trial))| (number, trial.reached)).collect()
@@ -191,7 +219,7 @@ fn closing(size: &str, found: &Throughput) -> Plot {
     }
 }
 
-fn sizes_of(all: &[(Option<u16>, Throughput)]) -> Vec<Option<u16>> {
+fn sizes_of(all: &[(Option<u16>, Search)]) -> Vec<Option<u16>> {
     let mut sizes: Vec<Option<u16>> = all.iter().map(|(size, _)| *size).collect();
     sizes.dedup();
     sizes
@@ -199,16 +227,17 @@ fn sizes_of(all: &[(Option<u16>, Throughput)]) -> Vec<Option<u16>> {
 
 /// A figure of all searches with one size.
 fn of_size(
-    all: &[(Option<u16>, Throughput)],
+    all: &[(Option<u16>, Search)],
     size: Option<u16>,
     value: fn(&Throughput) -> f64,
 ) -> Option<Figure> {
     let of = all.iter().filter(|(of, _)| *of == size);
-    Figure::of("", "", of.map(|(_, found)| value(found)).collect())
+    Figure::of("", "", of.map(|(_, search)| value(&search.found)).collect())
 }
 
-fn by_size(all: &[(Option<u16>, Throughput)]) -> Plot {
-    let dots = all.iter().filter_map(|(size, found)| Some((f64::from((*size)?), found.forwarded)));
+fn by_size(all: &[(Option<u16>, Search)]) -> Plot {
+    let dots =
+        all.iter().filter_map(|(size, search)| Some((f64::from((*size)?), search.found.forwarded)));
     let medians = sizes_of(all).into_iter().filter_map(|size| {
         Some((f64::from(size?), of_size(all, size, |found| found.forwarded)?.median))
     });
@@ -225,12 +254,12 @@ fn by_size(all: &[(Option<u16>, Throughput)]) -> Plot {
     }
 }
 
-fn results(all: &[(Option<u16>, Throughput)], sizes: &[Option<u16>]) -> Table {
+fn results(all: &[(Option<u16>, Search)], sizes: &[Option<u16>]) -> Table {
     let columns = ["frame size", "packets/s", "least", "most", "bits/s on the wire", "limited by"];
     let row = |size: &Option<u16>| {
         let packets = of_size(all, *size, |found| found.forwarded)?;
         let bits = of_size(all, *size, |found| found.wire_bits)?;
-        let bound = all.iter().any(|(of, found)| of == size && found.bound);
+        let bound = all.iter().any(|(of, search)| of == size && search.found.bound);
         Some(vec![
             size.map_or("profile".to_owned(), |size| size.to_string()),
             full(packets.median),
@@ -247,11 +276,11 @@ fn results(all: &[(Option<u16>, Throughput)], sizes: &[Option<u16>]) -> Table {
     }
 }
 
-fn trial_table(all: &[(Option<u16>, Throughput)]) -> Table {
+fn trial_table(all: &[(Option<u16>, Search)]) -> Table {
     let columns = ["trial", "frame size", "wanted packets/s", "reached", "loss", "came out"];
     let trials = all
         .iter()
-        .flat_map(|(size, found)| found.trials.iter().map(move |(_, trial)| (*size, trial)));
+        .flat_map(|(size, search)| search.trials.iter().map(move |(_, trial)| (*size, trial)));
     let row = |(index, (size, trial)): (usize, (Option<u16>, &Trial))| {
         vec![
             (index + 1).to_string(),

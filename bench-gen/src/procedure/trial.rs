@@ -108,12 +108,17 @@ pub(super) fn open_flows(course: &mut Course, per_second: f64) -> Result<(), Hal
     let seen = course.stage(&Stage::Open { sessions, per_second })?;
     course.draft.opened(&seen, u64::from(sessions));
     if seen.total.open == 0 {
-        return Err(Halt::Failed(format!(
-            "none of {} opened: is the device there, and does it translate?",
-            plural(u64::from(sessions), "session")
-        )));
+        return Err(none_opened(sessions));
     }
     Ok(())
+}
+
+/// Nothing can be measured.
+pub(super) fn none_opened(sessions: u32) -> Halt {
+    Halt::Failed(format!(
+        "none of {} opened: is the device there, and does it translate?",
+        plural(u64::from(sessions), "session")
+    ))
 }
 
 /// The rate of the profile in packets a second for a frame size; infinite if it is as fast as

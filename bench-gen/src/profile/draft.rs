@@ -39,7 +39,7 @@ pub(super) struct Draft {
     pub(super) answers: Option<u32>,
     pub(super) replay: Given<ReplayDraft>,
     /// What a replay makes no use of, where it is given.
-    pub(super) generated: Vec<Place>,
+    pub(super) unused: Vec<Place>,
     pub(super) rate: Option<Rate>,
     pub(super) end: Given<Marked<End>>,
     pub(super) repeats: Option<u32>,
@@ -112,7 +112,11 @@ pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
     let repeats = map.or("repeats", 1, values::number(1..=1000), report);
     let seed = map.or("seed", 1, values::number(0..=u64::MAX), report);
     let answers = map.or("answers", 100, values::percent, report);
-    let generated = ["protocols", "popularity", "churn", "sizes", "answers"];
+    let replay = read_replay(&map, report);
+    let mut unused = vec!["protocols", "popularity", "churn", "sizes", "answers"];
+    if let Given::Valid(ReplayDraft { timing: Some(Timing::Scaled(_)), .. }) = replay {
+        unused.push("rate");
+    }
     Some(Draft {
         eal: EalDraft::read(&map, "inside.device or outside.device", report),
         lcores: read_lcores(&map, report),
@@ -126,8 +130,8 @@ pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
         churn: read_churn(&map, report),
         sizes: read_sizes(&map, report),
         answers: answers.map(|answers| answers.value),
-        replay: read_replay(&map, report),
-        generated: generated.iter().filter_map(|key| Some(map.node(key)?.1)).collect(),
+        replay,
+        unused: unused.iter().filter_map(|key| Some(map.node(key)?.1)).collect(),
         rate: map.or("rate", Rate::Max, values::rate, report).map(|rate| rate.value),
         end: read_end(&map, report),
         repeats: repeats.map(|repeats| repeats.value),

@@ -292,10 +292,10 @@ fn ports_are_pseudo_random(draft: &Draft, report: &mut Report) {
     warn(draft.servers.as_ref().and_then(|part| part.ports.as_ref()), 1, 49_151);
 }
 
-/// Warns of what is said about generated packets where none is generated.
+/// Warns of what is said about packets and is not used where a capture is sent.
 fn replay_is_alone(draft: &Draft, report: &mut Report) {
     if let Given::Valid(_) = draft.replay {
-        for place in &draft.generated {
+        for place in &draft.unused {
             let what = "a capture is sent as it is";
             warning(place, what.to_owned(), "replay without it".to_owned(), report);
         }

@@ -14,7 +14,9 @@ impl Profile {
             Some(replay) => vec![replay.to_string()],
             None => self.load.parts(),
         };
-        parts.push(self.rate.to_string());
+        if !self.keeps_captured_times() {
+            parts.push(self.rate.to_string());
+        }
         if self.end != End::Packets(u64::MAX) {
             parts.push(self.end.to_string());
         }
@@ -22,6 +24,13 @@ impl Profile {
         parts.push(count(u64::from(self.repeats), "repeat", "repeats"));
         parts.push(format!("seed {}", self.seed));
         parts.join(", ")
+    }
+}
+
+impl Profile {
+    /// Whether what is sent has times of its own, so that no rate is needed.
+    pub fn keeps_captured_times(&self) -> bool {
+        matches!(self.load.replay, Some(Replay { timing: Timing::Scaled(_), .. }))
     }
 }
 

@@ -186,6 +186,22 @@ impl Figure {
     }
 }
 
+impl Table {
+    /// Without columns that say nothing in any row.
+    pub fn without_blanks(mut self) -> Table {
+        let says = |column: usize| {
+            let mut cells = self.rows.iter().filter_map(|row| row.get(column));
+            cells.any(|cell| !cell.is_empty() && cell != "–")
+        };
+        let keep: Vec<bool> = (0..self.columns.len()).map(says).collect();
+        for row in self.rows.iter_mut().chain([&mut self.columns]) {
+            let mut keep = keep.iter();
+            row.retain(|_| keep.next() == Some(&true));
+        }
+        self
+    }
+}
+
 impl Plot {
     /// A plot without marks.
     pub fn new(title: impl Into<String>, x: Axis, y: Axis, series: Vec<Series>) -> Plot {

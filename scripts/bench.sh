@@ -35,7 +35,8 @@ Examples:
   scripts/bench.sh --veth --flows 100000 --seconds 60
   scripts/bench.sh -- throughput --sizes 64,1518 --trial 2s
   scripts/bench.sh --sessions 32K --flows 100K -- rfc9693 capacity --clear-command 'device restart'
-  scripts/bench.sh -- outage --run 'device restart'
+  scripts/bench.sh -- outage --run 'device restart' --may-forget
+  scripts/bench.sh --with 'replay: { file: /tmp/subscribers.pcap, timing: x2 }'
 
 Exit status: 0 if all that arrived was right; 1 if not, or if something did not start.
 TEXT
@@ -158,11 +159,13 @@ inside: { device: "$(device bench in 0)", address: 10.0.0.254/24, next_hop: 10.0
 outside: { device: "$(device bench out 1)", address: 192.0.2.254/24, next_hop: 192.0.2.1 }
 TEXT
     {
+        [ ${#more[@]} -eq 0 ] || printf '%s\n' "${more[@]}"
+        # A capture has packets, a pace and an end of its own.
+        if [[ ${more[*]-} == *replay:* ]]; then return; fi
         line protocols '{ udp: 60, tcp: 35, icmp: 5 }'
         line flows "$flows"
         line rate "$rate"
         line end "{ after: ${seconds}s }"
-        [ ${#more[@]} -eq 0 ] || printf '%s\n' "${more[@]}"
     } >>"$work/profile.yaml"
 }
 

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use krono_tests::daemon::{Kronod, program};
@@ -55,20 +57,31 @@ end: {{ after: 3s }}\n"
     )
 }
 
-/// What bench-gen says of a kronod with so much room.
-fn run(sessions: u32) -> Result<(Output, Value, u64)> {
+/// bench-gen around a kronod with so much room: how it ended, its report, and how many packets
+/// kronod has sent on. `after_start` is given the number of its process.
+fn measure(
+    sessions: u32,
+    command: &[&str],
+    after_start: impl FnOnce(u32) -> Result<()>,
+) -> Result<(Output, Value, u64)> {
     let dir = tempfile::tempdir()?;
     let dir = dir.path();
     let mut kronod = Kronod::replaying(dir, &config(dir, sessions), dir.join("kronod.sock"), &[])?;
     kronod.wait_until_ready()?;
     let (file, json) = (dir.join("profile.yaml"), dir.join("report.json"));
     std::fs::write(&file, profile(dir))?;
-    let output = Command::new(program("bench-gen")?)
-        .args(["run", "--quiet", "--profile"])
+    let child = Command::new(program("bench-gen")?)
+        .args(command)
+        .args(["--quiet", "--profile"])
         .arg(&file)
         .arg("--json")
         .arg(&json)
-        .output()?;
+        .env("KRONOD", kronod.pid().to_string())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    after_start(child.id())?;
+    let output = child.wait_with_output()?;
     let report = std::fs::read_to_string(&json)
         .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
     let stats = &kronod.stats()?[0];
@@ -76,6 +89,18 @@ fn run(sessions: u32) -> Result<(Output, Value, u64)> {
     let sent = stats.sent;
     ensure!(kronod.stop()? == 0);
     Ok((output, serde_json::from_str(&report)?, sent))
+}
+
+fn run(sessions: u32) -> Result<(Output, Value, u64)> {
+    measure(sessions, &["run"], |_| Ok(()))
+}
+
+/// The median of a figure.
+fn figure(report: &Value, name: &str) -> Result<f64> {
+    let figures = report["figures"].as_array().context("a report has figures")?;
+    let figure = figures.iter().find(|figure| figure["name"] == name);
+    let median = figure.and_then(|figure| figure["median"].as_f64());
+    median.with_context(|| format!("no {name}: {figures:?}"))
 }
 
 #[test]
@@ -93,9 +118,37 @@ fn every_packet_that_kronod_translates_is_right() -> Result<()> {
 #[test]
 fn sessions_that_do_not_fit_are_missed() -> Result<()> {
     let (_, report, _) = run(1_000)?;
-    let figures = report["figures"].as_array().context("a report has figures")?;
-    let loss = figures.iter().find(|figure| figure["name"] == "loss").context("a loss")?;
     // Half of the sessions get no answer, and go on asking.
-    ensure!(loss["median"].as_f64().is_some_and(|percent| percent > 10.0), "{loss}");
+    let loss = figure(&report, "loss")?;
+    ensure!(loss > 10.0, "{loss} %");
+    Ok(())
+}
+
+#[test]
+fn an_interrupted_run_is_told_as_partial() -> Result<()> {
+    let (output, report, _) = measure(10_000, &["run"], |pid| {
+        sleep(Duration::from_millis(1500));
+        let status = Command::new("kill").args(["-INT", &pid.to_string()]).status()?;
+        ensure!(status.success(), "kill: {status}");
+        Ok(())
+    })?;
+    ensure!(output.status.code() == Some(1), "{}", output.status);
+    ensure!(report["partial"] == true && report["passed"] == false, "{report}");
+    ensure!(figure(&report, "arrived up")? > 0.0);
+    Ok(())
+}
+
+/// kronod is stopped for half a second (2,000 flows, so that each has a packet in a second), and
+/// what bench-gen says is about that.
+#[test]
+fn a_frozen_kronod_is_an_outage() -> Result<()> {
+    let command = "kill -STOP $KRONOD; sleep 0.5; kill -CONT $KRONOD";
+    let options = ["outage", "--at", "1s", "--duration", "4s", "--run", command];
+    let (output, report, _) = measure(10_000, &options, |_| Ok(()))?;
+    ensure!(output.status.success(), "{}: {}", output.status, report["complaints"]);
+    let longest = figure(&report, "longest outage of a flow")?;
+    ensure!((450.0..1500.0).contains(&longest), "{longest} ms");
+    let lost = figure(&report, "packets lost")?;
+    ensure!(lost == 0.0, "{lost} packets were lost: they wait in the ring");
     Ok(())
 }

@@ -69,6 +69,11 @@ impl Neighbour {
         (word & Self::KNOWN != 0).then_some(Mac([a, b, c, d, e, f]))
     }
 
+    /// It is to be asked for again.
+    pub(super) fn forget(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
     pub(super) fn set(&self, mac: Mac) {
         let Mac([a, b, c, d, e, f]) = mac;
         let word = u64::from_be_bytes([0, 0, a, b, c, d, e, f]) | Self::KNOWN;

@@ -424,7 +424,7 @@ impl Lcore {
         }
         for side in Side::BOTH {
             self.drop_waiting(side);
-            self.ends[side as usize].stuck_ns = 0;
+            (self.ends[side as usize].stuck_ns, self.ends[side as usize].ask_ns) = (0, 0);
         }
         let mut seen = self.share.finish();
         if let Some(replay) = &self.replay {

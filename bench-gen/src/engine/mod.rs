@@ -53,6 +53,8 @@ const ARP_PATIENCE: Duration = Duration::from_secs(5);
 pub struct Engine {
     runners: Vec<Runner>,
     ports: [Port; 2],
+    /// As the profile has them, by side.
+    setups: [PortSetup; 2],
     /// Whose links have been up, by side.
     links: [bool; 2],
     common: Arc<Common>,
@@ -148,6 +150,7 @@ impl Engine {
         let mut engine = Engine {
             runners: Vec::new(),
             ports,
+            setups: [profile.inside.clone(), profile.outside.clone()],
             links: [false; 2],
             common,
             clock,
@@ -158,7 +161,7 @@ impl Engine {
         for (lcore, worker) in lcores.into_iter().zip(workers) {
             engine.runners.push(Runner::launch(eal, lcore, worker)?);
         }
-        engine.find_next_hops([&profile.inside, &profile.outside])?;
+        engine.find_next_hops()?;
         Ok(engine)
     }
 
@@ -172,9 +175,17 @@ impl Engine {
         self.runners.len()
     }
 
-    fn find_next_hops(&self, setups: [&PortSetup; 2]) -> Result<(), Failed> {
+    /// Asks for the next hops anew. A device that was restarted may have other addresses, and it
+    /// learns ours from the question: else it would look for us when the first packets are there,
+    /// and drop some.
+    fn find_next_hops(&self) -> Result<(), Failed> {
         let deadline = Instant::now() + ARP_PATIENCE;
-        for (side, setup) in Side::BOTH.into_iter().zip(setups) {
+        for (neighbour, setup) in self.common.neighbours.iter().zip(&self.setups) {
+            if setup.next_hop_mac.is_none() {
+                neighbour.forget();
+            }
+        }
+        for (side, setup) in Side::BOTH.into_iter().zip(&self.setups) {
             while self.common.neighbours[side as usize].mac().is_none() {
                 if Instant::now() > deadline {
                     return Err(Failed(format!(

@@ -51,7 +51,10 @@ pub(super) fn carry_out(
 ) -> Result<Seen, Failed> {
     let stage = as_captured(engine, stage);
     let stats = engine.ports.each_ref().map(|port| port.stats());
-    wait_for_links(engine);
+    if stage != Stage::Forget {
+        wait_for_links(engine);
+        engine.find_next_hops()?;
+    }
     begin(engine, &stage)?;
     let (started, start_ns) = (Instant::now(), engine.clock.now_ns());
     engine.common.set_phase(Phase::Send);

@@ -165,6 +165,10 @@ pub struct TearDown {
     #[arg(long, value_name = "PER_S", default_value = "10k", value_parser = number)]
     pub open_rate: f64,
 
+    /// Close so many sessions a second; as fast as possible if not given
+    #[arg(long, value_name = "PER_S", value_parser = number)]
+    pub close_rate: Option<f64>,
+
     /// A command, run by sh, that makes the device forget all sessions; the time that it takes is
     /// measured. Without it TCP sessions are closed by FINs from both ends
     #[arg(long, value_name = "CMD")]

@@ -44,6 +44,7 @@ fn tell(course: &mut Course, options: &RunOptions, seen: &Seen) {
     draft.figure("arrived up", "packets/s", rate(up.received));
     draft.figure("arrived down", "packets/s", rate(down.received));
     draft.figure("loss", "%", seen.loss() * 100.0);
+    draft.figure("wrong deliveries", "packets", seen.total.wrong.iter().sum::<u64>() as f64);
     if seen.total.opened > 0 {
         draft.figure("sessions opened", "sessions/s", rate(seen.total.opened));
     }

@@ -101,7 +101,8 @@ pub(super) fn flow_sizes(seen: &Seen) -> Option<Plot> {
         .filter(|(_, count)| *count > 0)
         .map(|(middle, count)| (middle, count as f64))
         .collect();
-    Some(Plot {
+    // Flows that are all alike need no plot.
+    (points.len() > 3).then(|| Plot {
         title: "Flows by size".to_owned(),
         x: Axis::log("packets of a flow"),
         y: Axis::log("flows, in bins of an eighth of a decade"),

@@ -127,7 +127,8 @@ fn machine() -> String {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
     let model = model.and_then(|line| line.split(": ").nth(1)).unwrap_or("unknown CPU");
-    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    // Not those that this thread may run on: it has been pinned.
+    let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor")).count().max(1);
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     format!("{cpus} × {model}, Linux {}", kernel.trim())
 }

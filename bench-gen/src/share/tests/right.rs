@@ -64,6 +64,24 @@ fn flows_of_measured_lengths_end_and_others_follow() {
     assert!(counts.sent_bytes / counts.sent > 200, "{counts:?}");
 }
 
+/// Flows that are there at the beginning are met somewhere in their lives, which the long ones have
+/// most of; those that follow are new, and half of these have one packet.
+#[test]
+fn flows_of_measured_lengths_come_and_go_as_in_the_long_run_from_the_beginning() {
+    const FLOWS: u32 = 2_000;
+    let mut load = load([1, 0, 0], FLOWS);
+    load.popularity = Popularity::Agh2015;
+    let mut world = World::new(load);
+    assert_right(&world.run(&open(FLOWS)));
+    let long = world.shares[0].flows.iter().filter(|flow| flow.length() > 8_192).count();
+    // So many packets are in flows that are longer: 71 %.
+    assert!((1_340..=1_500).contains(&long), "{long} of {FLOWS}");
+    let seen = world.run_traffic(Ways::Both, 40_000);
+    assert_right(&seen);
+    // One for 80 packets. Were all new at the beginning, 19 of 20 would have ended by now.
+    assert!((300..=800).contains(&seen.tally.closed), "{:?}", seen.tally);
+}
+
 #[test]
 fn a_mix_of_sizes_is_sent_as_it_weighs() {
     // Many flows, since those of TCP draw but once.

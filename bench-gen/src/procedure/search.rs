@@ -20,7 +20,7 @@ pub(super) enum Outcome {
     Passed,
     /// They were not.
     Failed,
-    /// They were met, but no more than this could be offered: the result is a lower bound.
+    /// They were met, but no more than this could be offered.
     Short(f64),
 }
 
@@ -62,10 +62,8 @@ impl Bracket {
         match outcome {
             Outcome::Passed => self.low = value,
             Outcome::Failed => self.high = value,
-            Outcome::Short(reached) => {
-                self.low = self.low.max(reached);
-                self.high = self.low;
-            }
+            // Something may have held the generator up: it is tried again below.
+            Outcome::Short(reached) => (self.low, self.high) = (self.low.max(reached), value),
         }
     }
 }
@@ -91,7 +89,11 @@ pub(super) fn between<E>(
     let mut bound = false;
     while let Some(value) = bracket.next() {
         let outcome = attempt(value, bracket)?;
-        bound = matches!(outcome, Outcome::Short(_));
+        bound = match outcome {
+            Outcome::Passed => bound,
+            Outcome::Failed => false,
+            Outcome::Short(_) => true,
+        };
         bracket.learn(value, outcome);
     }
     Ok(Found { most: bracket.low, bound })
@@ -139,12 +141,28 @@ mod tests {
         let found = search(Bracket::below(1000.0, 0.01, 1.0), |value, _| {
             let outcome = match value {
                 900.0.. => Outcome::Failed,
-                300.0.. => Outcome::Short(310.0),
+                310.0.. => Outcome::Short(310.0),
                 _ => Outcome::Passed,
             };
             Ok::<_, ()>(outcome)
         });
         assert_eq!(found.unwrap(), Found { most: 310.0, bound: true });
+    }
+
+    #[test]
+    fn a_generator_that_was_held_up_once_does_not_end_the_search() {
+        let mut tries = 0;
+        let found = search(Bracket::below(1000.0, 0.01, 1.0), |value, _| {
+            tries += 1;
+            let outcome = match value {
+                700.0.. => Outcome::Failed,
+                _ if tries == 2 => Outcome::Short(10.0),
+                _ => Outcome::Passed,
+            };
+            Ok::<_, ()>(outcome)
+        });
+        let Found { most, bound } = found.unwrap();
+        assert!(most > 490.0 && bound, "{most}: up to what was tried then, 500");
     }
 
     #[test]

@@ -178,6 +178,17 @@ line() {
     echo "$1: $2"
 }
 
+# What was lost between an interface and the packet socket on it: neither program can know.
+kernel_drops() {
+    local side had got
+    for side in inside outside; do
+        had=$(ip -n "krono-dut-$$" -s -j link show "kr-${side%side}" |
+            sed 's/.*"rx":{[^}]*"packets":\([0-9]*\).*/\1/')
+        got=$(awk -v side=$side '$1 == side { gsub(",", "", $2); print $2 }' <<<"$stats")
+        echo "kernel $side: $((had - got)) of $had packets did not come to kronod"
+    done
+}
+
 need_rust
 install_missing "${BUILD_NEEDS[@]}"
 say "Building"
@@ -190,7 +201,7 @@ configure
 
 export BENCH_WORK=$work BENCH_PROGRAMS=$programs
 export BENCH_NAMESPACE=${veth:+krono-dut-$$}
-say "bench-gen $*, kronod by $([ -n "$veth" ] && echo veth || echo memif): $flows flows at $rate"
+say "bench-gen $*, kronod by $([ -n "$veth" ] && echo veth || echo memif)"
 if [ -n "$veth" ]; then
     scripts/bench/device start
 else
@@ -204,6 +215,7 @@ status=0
 PATH="$PWD/scripts/bench:$PATH" ${veth:+nsenter --net="/run/netns/krono-bench-$$"} \
     "$programs/bench-gen" "$@" --profile "$work/profile.yaml" --html "$html" --json "$json" || status=$?
 say "What kronod says of it"
-"$programs/kronoctl" --socket "$work/kronod.sock" stats || true
+stats=$("$programs/kronoctl" --socket "$work/kronod.sock" stats) && echo "$stats"
+if [ -n "$veth" ] && [ "$name" = run ]; then kernel_drops; fi
 echo "The page: $html"
 exit $status

@@ -112,7 +112,8 @@ fn tell(course: &mut Course, options: &Outage, seen: &Seen, moved: u64) {
     }
     let spacing = spacing_ms(seen, flows);
     draft.note(format!(
-        "A flow has a packet every {} ms on average: shorter silences are not seen.",
+        "A flow has a packet every {} ms on average: silences are known to that, and shorter ones \
+         may not be seen.",
         short(spacing)
     ));
     if !seen.partial && never_came_back(seen) {

@@ -121,8 +121,8 @@ lay_veth() {
 # device PROGRAM SIDE NUMBER. Of a memif kronod is the client: it can be restarted, and joins again.
 device() {
     case "$veth-$1" in
-    yes-kronod) echo "net_af_packet$3,iface=kr-$2" ;;
-    yes-bench) echo "net_af_packet$3,iface=bench-$2" ;;
+    yes-kronod) echo "net_af_packet$3,iface=kr-$2,framecnt=4096" ;;
+    yes-bench) echo "net_af_packet$3,iface=bench-$2,framecnt=4096" ;;
     -kronod) echo "net_memif$3,role=client,id=0,socket=$work/$2.sock,socket-abstract=no" ;;
     -bench) echo "net_memif$3,role=server,id=0,socket=$work/$2.sock,socket-abstract=no" ;;
     esac

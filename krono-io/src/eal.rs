@@ -5,6 +5,7 @@ use std::ffi::{CString, c_char, c_int};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use std::{process, ptr};
 
 use crossbeam::channel::{Sender, bounded, unbounded};
@@ -271,8 +272,14 @@ fn initialise(arguments: Vec<CString>) -> Result<u32, String> {
     Ok(unsafe { dpdk_sys::rte_get_main_lcore() })
 }
 
+/// How long the EAL's interrupt thread may take to notice that a handle is gone, as that of a memif
+/// whose port was closed. It then looks through all others, in memory that the cleanup unmaps
+/// without waiting for it: without this some processes with memif ports crash at their end.
+const INTERRUPTS_SETTLE: Duration = Duration::from_millis(20);
+
 /// Ends the EAL, on the thread that started it.
 fn take_down() {
+    thread::sleep(INTERRUPTS_SETTLE);
     // SAFETY: ports are closed, queues gone, buffers home; lcores at most finish what dropped the
     // last of these.
     unsafe {

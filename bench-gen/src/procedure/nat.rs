@@ -11,7 +11,7 @@ use super::trial::{REACHED, none_opened};
 use super::{plots, throughput};
 use crate::bench::{Seen, Stage};
 use crate::report::model::{Axis, Plot, Series, Shape, Table, Tone};
-use crate::report::{count, full, plural};
+use crate::report::{count, full, percent, plural};
 use krono_core::packet::Protocol;
 
 /// The opening of sessions, and the look whether each is there.
@@ -334,16 +334,12 @@ fn rate_plot(all: &[Opening]) -> Plot {
     let dots = |passed: bool| {
         let chosen =
             all.iter().filter(move |opening| (opening.outcome != Outcome::Failed) == passed);
-        chosen
-            .map(|opening| {
-                (opening.wanted, opening.opened as f64 * 100.0 / f64::from(opening.sessions))
-            })
-            .collect()
+        chosen.map(|opening| (opening.wanted, opening.seen.loss() * 100.0)).collect()
     };
     Plot {
-        title: "Connection rate: rates tried and what opened".to_owned(),
+        title: "Connection rate: rates tried and their loss".to_owned(),
         x: Axis::linear("rate, sessions/s"),
-        y: Axis::linear("opened, %"),
+        y: Axis::linear("packets lost, %"),
         series: vec![
             Series::new("failed", Shape::Dots, dots(false)).toned(Tone::Bad),
             Series::new("passed", Shape::Dots, dots(true)).toned(Tone::Good),
@@ -373,8 +369,16 @@ fn capacity_plot(all: &[Opening]) -> Plot {
 }
 
 fn trials(all: &[Opening]) -> Table {
-    let columns =
-        ["trial", "sessions", "wanted sessions/s", "reached", "opened", "validated", "came out"];
+    let columns = [
+        "trial",
+        "sessions",
+        "wanted sessions/s",
+        "reached",
+        "opened",
+        "loss",
+        "validated",
+        "came out",
+    ];
     let row = |(index, opening): (usize, &Opening)| {
         let skipped = opening.outcome == Outcome::Failed && opening.validated == 0;
         vec![
@@ -383,6 +387,7 @@ fn trials(all: &[Opening]) -> Table {
             full(opening.wanted),
             full(opening.reached),
             count(opening.opened),
+            percent(opening.seen.loss()),
             if skipped { "–".to_owned() } else { count(opening.validated) },
             match opening.outcome {
                 Outcome::Passed => "passed",

@@ -160,8 +160,8 @@ fn show(course: &mut Course, options: &Outage, seen: &Seen, at: Option<f64>) {
     let draft = &mut course.draft;
     let timeline = plots::timeline("Outage timeline", seen, marks());
     let close = at.map(|at| {
-        let (title, longest) = ("Around the event", seen.outage_ms.value_at_quantile(0.99));
-        let after = (longest as f64 / 1000.0 * 3.0).clamp(1.0, 10.0);
+        let (title, typical) = ("Around the event", seen.outage_ms.value_at_quantile(0.5));
+        let after = (typical as f64 / 1000.0 * 3.0).clamp(1.0, 10.0);
         plots::cut(timeline.clone(), title, at - 1.0, at + after)
     });
     draft.plots.push(timeline);

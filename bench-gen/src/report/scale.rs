@@ -24,6 +24,15 @@ impl Scale {
     /// Covers `values` from one round number to another. Linear axes begin at zero unless all
     /// values are far from it; logarithmic ones leave out what is not positive.
     pub(super) fn over(values: impl Iterator<Item = f64>, log: bool) -> Scale {
+        Scale::of(values, log, true)
+    }
+
+    /// The same, for values of which zero is nothing special, as of a time.
+    pub(super) fn fitting(values: impl Iterator<Item = f64>, log: bool) -> Scale {
+        Scale::of(values, log, false)
+    }
+
+    fn of(values: impl Iterator<Item = f64>, log: bool, from_zero: bool) -> Scale {
         let usable = values.filter(|value| value.is_finite() && (!log || *value > 0.0));
         let (low, high) = usable.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
             (low.min(value), high.max(value))
@@ -32,13 +41,13 @@ impl Scale {
             (false, true) => Scale { low: 1.0, high: 10.0, log },
             (false, false) => Scale { low: 0.0, high: 1.0, log },
             (true, true) => Scale::log_over(low, high),
-            (true, false) => Scale::linear_over(low, high),
+            (true, false) => Scale::linear_over(low, high, from_zero),
         }
     }
 
-    fn linear_over(low: f64, high: f64) -> Scale {
+    fn linear_over(low: f64, high: f64, from_zero: bool) -> Scale {
         // An axis from zero is honest about sizes; given up only where all would look the same.
-        let near = low >= 0.0 && high - low > 0.2 * high;
+        let near = from_zero && low >= 0.0 && high - low > 0.2 * high;
         let low = if near || high == low { low.min(0.0) } else { low };
         let high = if high == low { low + 1.0 } else { high };
         let step = round_step((high - low) / TICKS);
@@ -187,6 +196,8 @@ mod tests {
 
     #[test]
     fn values_have_their_place() {
+        let fitting = Scale::fitting([4.0, 6.2].into_iter(), false);
+        assert_eq!((fitting.place(4.0), fitting.place(0.0).is_some()), (Some(0.0), false));
         let linear = Scale::over([0.0, 200.0].into_iter(), false);
         assert_eq!(linear.place(50.0), Some(0.25));
         assert_eq!(linear.place(201.0), None);

@@ -33,9 +33,14 @@ impl Area {
         let marks = plot.marks.iter().map(|mark| mark.x);
         let bars = plot.series.iter().any(|series| series.shape == Shape::Bars);
         let floor = if bars && !plot.y.log { Some(0.0) } else { None };
+        let across = points().map(|point| point.0).chain(marks);
         Area {
             width: if plot.wide { WIDE } else { NARROW },
-            x: Scale::over(points().map(|point| point.0).chain(marks), plot.x.log),
+            // Wide ones are over time.
+            x: match plot.wide {
+                true => Scale::fitting(across, plot.x.log),
+                false => Scale::over(across, plot.x.log),
+            },
             y: Scale::over(points().map(|point| point.1).chain(floor), plot.y.log),
         }
     }

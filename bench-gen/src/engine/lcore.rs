@@ -271,10 +271,9 @@ impl Lcore {
 
     #[cold]
     fn unsent(&mut self, side: Side, mbuf: &Mbuf) {
-        let len = mbuf.wire_len() as usize;
         match &mut self.replay {
-            Some(replay) => replay.unsent(side, len),
-            None => self.share.unsent(side, len),
+            Some(replay) => replay.unsent(side, mbuf.bytes().len()),
+            None => self.share.unsent(side, mbuf.bytes()),
         }
     }
 

@@ -5,7 +5,8 @@ use super::draft::{WAYS, counts_table};
 use super::options::RunOptions;
 use super::trial::REACHED;
 use super::{latency, plots};
-use crate::bench::{Seen, Stage, Way, Ways};
+use crate::bench::{Seen, Stage, Ways};
+use crate::load::Popularity;
 use crate::report::{count, full, percent, plural};
 
 pub(super) fn run(course: &mut Course, options: &RunOptions) -> Result<(), Halt> {
@@ -111,16 +112,19 @@ fn pace(course: &mut Course, seen: &Seen) {
 
 /// For how long packets were sent.
 pub(super) fn seconds(seen: &Seen) -> f64 {
-    let up = &seen.total.counts[Way::Up as usize];
-    if seen.pace.reached_pps > 0.0 && up.sent > 0 {
-        return up.sent as f64 / seen.pace.reached_pps;
-    }
     seen.total.elapsed.as_secs_f64().max(1e-3)
 }
 
 fn show(course: &mut Course, seen: &Seen) {
     latency::note_packets(course, seen);
+    let popularity = course.profile.load.popularity;
     let draft = &mut course.draft;
+    if popularity == Popularity::Agh2015 {
+        draft.note(
+            "Flows that were there from the beginning were met in the midst of their lives: \
+             \"Flows by size\" counts the packets that they would have had before.",
+        );
+    }
     draft.plots.push(plots::timeline("Packets over time", seen, Vec::new()));
     draft.plots.extend(plots::missing(seen, Vec::new()));
     draft.plots.extend(plots::latency("", &[("", seen)]));

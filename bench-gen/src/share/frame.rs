@@ -551,6 +551,17 @@ pub(super) fn addressee(frame: &[u8]) -> Option<(Ipv4Addr, bool)> {
     Some(((addresses as u32).into(), sum.is_some_and(|sum| sum.fold() == VALID)))
 }
 
+/// Whether a frame of ours is a TCP segment without payload, which has no stamp.
+pub(super) fn is_bare(frame: &[u8]) -> bool {
+    let l3 = if frame.get(12..14) == Some(&ETHERTYPE_VLAN.to_be_bytes()) { 18 } else { 14 };
+    let (Some(length), Some(IP_TCP)) = (frame.get(l3 + 2..l3 + 4), frame.get(l3 + 9).copied())
+    else {
+        return false;
+    };
+    let header = frame.get(l3 + IP_LEN + 12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+    usize::from(u16::from_be_bytes([length[0], length[1]])) <= IP_LEN + header
+}
+
 /// The flow that a frame may be of, without any check.
 #[inline]
 pub(super) fn flow_hint(frame: &[u8]) -> Option<u32> {

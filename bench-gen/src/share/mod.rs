@@ -13,7 +13,7 @@
 //!                             Answer(len)       its first `len` bytes go back out of the same side
 //!                             Foreign(number)   hand its bytes over to that share
 //!     when pacing allows: share.next(now, buffer): the next frame to send, and out of which side
-//!     not taken by port:  share.unsent(side, len)
+//!     not taken by port:  share.unsent(side, frame)
 //!     now and then:       share.look() for a snapshot
 //! until share.is_done(), or the stage's time is over; then take what still arrives
 //! share.finish()
@@ -206,12 +206,18 @@ impl Share {
 
     /// A frame that [`Share::next`] or [`Share::take`] wrote for this side was not taken by its
     /// port and is dropped.
-    pub fn unsent(&mut self, side: Side, len: usize) {
+    pub fn unsent(&mut self, side: Side, frame: &[u8]) {
         let way = if side == Side::Inside { Way::Up } else { Way::Down };
-        let counts = &mut self.seen.tally.counts[way as usize];
-        counts.sent = counts.sent.saturating_sub(1);
-        counts.sent_bytes = counts.sent_bytes.saturating_sub(len as u64 + 4);
+        let tally = &mut self.seen.tally;
+        let counts = &mut tally.counts[way as usize];
         counts.unsent += 1;
+        if frame::is_bare(frame) {
+            let control = &mut tally.control_sent[way as usize];
+            *control = control.saturating_sub(1);
+        } else {
+            counts.sent = counts.sent.saturating_sub(1);
+            counts.sent_bytes = counts.sent_bytes.saturating_sub(frame.len() as u64 + 4);
+        }
     }
 
     /// What was seen so far.

@@ -96,6 +96,27 @@ fn a_mix_of_sizes_is_sent_as_it_weighs() {
     assert!((340..=395).contains(&mean), "{mean}");
 }
 
+/// A first packet of UDP, and a SYN, which has no stamp and is no packet that could be lost.
+#[test]
+fn what_a_port_does_not_take_was_not_sent() {
+    for protocols in [[1, 0, 0], [0, 1, 0]] {
+        let mut share = Share::new(&setup(load(protocols, 4))).unwrap();
+        share.begin(&open(4), 1);
+        let mut buffer = [0; frame::FRAME_MAX];
+        let mut next = |share: &mut Share| share.next(2, &mut buffer);
+        let (side, len) = next(&mut share).unwrap();
+        let before = *share.tally();
+        let (_, again) = next(&mut share).unwrap();
+        assert_eq!(again, len);
+        share.unsent(side, &buffer[..len]);
+        let after = *share.tally();
+        assert_eq!(after.counts[0].unsent, 1);
+        let of =
+            |tally: &Tally| (tally.counts[0].sent, tally.counts[0].sent_bytes, tally.control_sent);
+        assert_eq!(of(&after), of(&before), "{protocols:?}");
+    }
+}
+
 #[test]
 fn nothing_allocates_between_begin_and_finish() {
     let mut load = load([3, 2, 1], 64);

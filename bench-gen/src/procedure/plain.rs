@@ -53,7 +53,7 @@ fn tell(course: &mut Course, options: &RunOptions, seen: &Seen) {
     latency::figures(course, "", seen);
     let draft = &mut course.draft;
     if seen.total.not_opened > 0 {
-        draft.complain(format!("{} sessions did not open", full(seen.total.not_opened as f64)));
+        draft.complain(format!("{} did not open", plural(seen.total.not_opened, "session")));
     }
     for (name, counts) in [("up", up), ("down", down)] {
         if counts.sent > 0 && counts.received == 0 {

@@ -281,11 +281,14 @@ impl Share {
 
     /// Another flow takes the place of this one.
     pub(super) fn renew(&mut self, number: u32) {
+        let waiting_ms = self.flows[number as usize].waiting_ms;
+        // One that churn replaced before an answer could come is no fault of the device.
+        let is_overdue = waiting_ms != 0 && self.clock.ms.wrapping_sub(waiting_ms) >= RETRY_MS;
         self.account(number);
         owners::leave(self.flows, &self.key, self.identities.protocol(number), number);
         let flow = &mut self.flows[number as usize];
         match flow.state() {
-            State::Opening => self.seen.tally.not_opened += 1,
+            State::Opening => self.seen.tally.not_opened += u64::from(is_overdue),
             State::Open => self.seen.tally.open -= 1,
             State::Closed | State::Closing | State::Failed => {}
         }

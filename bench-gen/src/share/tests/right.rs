@@ -118,6 +118,27 @@ fn what_a_port_does_not_take_was_not_sent() {
 }
 
 #[test]
+fn flows_that_churn_replaces_at_once_are_no_failures() {
+    for protocols in [[1, 0, 0], [0, 1, 0]] {
+        let mut load = load(protocols, 4);
+        load.churn = Some(Churn { arrivals_per_s: 1e6, lifetime: Duration::from_micros(4) });
+        let mut share = Share::new(&setup(load)).unwrap();
+        share.begin(&traffic(Ways::Both), 1);
+        let mut buffer = [0; frame::FRAME_MAX];
+        for us in 1..100 {
+            let sent = share.next(us * 1_000, &mut buffer);
+            assert!(sent.is_some());
+        }
+        assert_eq!(share.tally().not_opened, 0, "{protocols:?}");
+        // Those that nobody answered for three seconds are.
+        for ns in 0..4 {
+            share.next(3_000_000_000 + ns, &mut buffer);
+        }
+        assert!(share.tally().not_opened > 0, "{protocols:?}");
+    }
+}
+
+#[test]
 fn nothing_allocates_between_begin_and_finish() {
     let mut load = load([3, 2, 1], 64);
     load.churn = Some(Churn { arrivals_per_s: 10_000.0, lifetime: Duration::from_millis(6) });

@@ -172,7 +172,8 @@ fn a_device_that_takes_nothing_is_silent() {
     assert_eq!(lab.end()[0].done, 1);
     assert!(seen.is_right(), "{:?}", seen.examples);
     let Counts { sent, unsent, .. } = of(&seen, Way::Up);
-    assert!(unsent > 10_000 && sent + unsent <= 100_000, "{sent} sent, {unsent} not");
+    // More was due than was made, if others had the CPU.
+    assert!(unsent > 10_000 && sent + unsent >= 100_000, "{sent} sent, {unsent} not");
     assert!(seen.pace.reached_pps < 38_000.0, "{:?}", seen.pace);
     let outages = &seen.outage_ms;
     let least = outages.value_at_quantile(0.05);

@@ -212,6 +212,8 @@ else
     ) &
 fi
 status=0
+# Ctrl-C is bench-gen's to answer.
+trap : INT
 PATH="$PWD/scripts/bench:$PATH" ${veth:+nsenter --net="/run/netns/krono-bench-$$"} \
     "$programs/bench-gen" "$@" --profile "$work/profile.yaml" --html "$html" --json "$json" || status=$?
 say "What kronod says of it"

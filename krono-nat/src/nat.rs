@@ -45,8 +45,8 @@ pub struct Nat<'m> {
 pub struct Probe {
     /// From inside: the place in the flow table.
     bucket: table::Probe,
-    /// From outside: the place in the array of public ports, if the port is taken. From inside, where
-    /// there is no mapping: the subscriber, or [`SOUGHT`]. Else [`NOWHERE`].
+    /// From outside: the place in the array of public ports. From inside, where there is no
+    /// mapping: the subscriber, or [`SOUGHT`]. Else [`NOWHERE`].
     place: u32,
     /// The entry that is probably the mapping, or [`NOWHERE`].
     entry: u32,
@@ -90,9 +90,8 @@ impl Program for Nat<'_> {
                 let Some(slot) = self.ports.slot(record.protocol, record.dst) else {
                     return Probe::default();
                 };
-                let is_taken = self.ports.prefetch(slot);
-                let place = if is_taken { u32::try_from(slot).unwrap_or(NOWHERE) } else { NOWHERE };
-                Probe { place, ..Probe::default() }
+                self.ports.prefetch(slot);
+                Probe { place: u32::try_from(slot).unwrap_or(NOWHERE), ..Probe::default() }
             }
         }
     }

@@ -1,9 +1,9 @@
 //! The public addresses and ports of a shard: who owns which, and which may be given out next.
 //!
 //! A *bank* is the ports of one protocol on one pool address. It has a bit for each port that says
-//! whether it is taken, and a dense array of 65,536 entries, which is the way from a public endpoint
-//! to its mapping: an unknown inbound packet costs a bit that lies with 511 others in its cache
-//! line, a known one a line more. An entry says that its port is
+//! whether it is taken, from which allocation finds a free one, and a dense array of 65,536 entries,
+//! which is the way from a public endpoint to its mapping: an unknown inbound packet costs one cache
+//! line. An entry says that its port is
 //!
 //! ```text
 //! bit  31 30 29          16 15           0
@@ -160,36 +160,22 @@ impl<'m> Ports<'m> {
         Some(self.bank(protocol, address) * PORTS + usize::from(endpoint.port))
     }
 
-    /// Asks the memory for the entry behind a slot. False if the port is free, which is known
-    /// without it.
+    /// Asks the memory for the entry behind a slot.
     #[inline]
-    pub fn prefetch(&self, slot: usize) -> bool {
-        let is_taken = self.is_taken(slot);
-        if is_taken {
-            prefetch(self.memory.entries, slot);
-        }
-        is_taken
+    pub fn prefetch(&self, slot: usize) {
+        prefetch(self.memory.entries, slot);
     }
 
-    /// What the endpoint behind a slot is. Touches the cache line of its entry.
+    /// What the endpoint behind a slot is. Touches one cache line.
     #[inline]
     pub fn at(&self, slot: usize) -> Lookup {
         bank::meaning(self.memory.entries[slot])
     }
 
-    /// What a public endpoint is. Touches the cache line of its entry only if its port is taken.
+    /// What a public endpoint is. Touches one cache line.
     #[inline]
     pub fn lookup(&self, protocol: Protocol, endpoint: Endpoint) -> Lookup {
-        match self.slot(protocol, endpoint) {
-            None => Lookup::NotPool,
-            Some(slot) if !self.is_taken(slot) => Lookup::Free,
-            Some(slot) => self.at(slot),
-        }
-    }
-
-    #[inline]
-    fn is_taken(&self, slot: usize) -> bool {
-        self.memory.taken[slot / PORTS].contains((slot % PORTS) as u16)
+        self.slot(protocol, endpoint).map_or(Lookup::NotPool, |slot| self.at(slot))
     }
 
     /// The pool address, by index, that a new subscriber shall get: of two drawn at random the

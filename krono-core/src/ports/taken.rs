@@ -3,6 +3,7 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::bank::{PORTS, PortRange};
+use crate::table::prefetch;
 
 const WORD: usize = u64::BITS as usize;
 
@@ -60,6 +61,12 @@ impl TakenPorts {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         }
         self.next_free(range.scaled(random), range)
+    }
+
+    /// Asks the memory for what [`TakenPorts::choose`] looks at first.
+    #[inline]
+    pub(super) fn prefetch(&self, random: u32, range: PortRange) {
+        prefetch(&self.ports, usize::from(range.scaled(random)) / WORD);
     }
 
     /// The first free port from this one on, in a circle.

@@ -63,7 +63,7 @@ impl Nat<'_> {
         self.table.probe(self.hash_of(entry.key()));
         self.subscribers.prefetch(entry.subscriber);
         if let Some(slot) = self.ports.slot(entry.protocol(), entry.translation.outside()) {
-            self.ports.prefetch(slot);
+            self.ports.prefetch_release(slot);
         }
     }
 

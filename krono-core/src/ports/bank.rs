@@ -179,7 +179,7 @@ impl Class<'_> {
         self.take_free(port);
         self.entries[usize::from(port)] = owned_by(mapping);
         self.state.drawn = random();
-        self.taken.prefetch(self.state.drawn, self.range);
+        self.taken.prefetch(self.range.scaled(self.state.drawn));
         Some(port)
     }
 

@@ -166,6 +166,13 @@ impl<'m> Ports<'m> {
         prefetch(self.memory.entries, slot);
     }
 
+    /// Asks the memory for what [`Ports::release`] of the port behind a slot will need.
+    #[inline]
+    pub fn prefetch_release(&self, slot: usize) {
+        prefetch(self.memory.entries, slot);
+        self.memory.taken[slot / PORTS].prefetch((slot % PORTS) as u16);
+    }
+
     /// What the endpoint behind a slot is. Touches one cache line.
     #[inline]
     pub fn at(&self, slot: usize) -> Lookup {

@@ -63,10 +63,10 @@ impl TakenPorts {
         self.next_free(range.scaled(random), range)
     }
 
-    /// Asks the memory for what [`TakenPorts::choose`] looks at first.
+    /// Asks the memory for a port's bit.
     #[inline]
-    pub(super) fn prefetch(&self, random: u32, range: PortRange) {
-        prefetch(&self.ports, usize::from(range.scaled(random)) / WORD);
+    pub(super) fn prefetch(&self, port: u16) {
+        prefetch(&self.ports, usize::from(port) / WORD);
     }
 
     /// The first free port from this one on, in a circle.

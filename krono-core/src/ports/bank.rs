@@ -107,10 +107,12 @@ pub(super) struct ClassState {
     oldest: u16,
     /// The port that has been held shortest, likewise.
     newest: u16,
-    /// The random number that chooses the next port, drawn with the one before so that the lines
-    /// it leads to can be fetched meanwhile; nothing yet if `is_drawn` is 0.
-    pub(super) drawn: u32,
-    is_drawn: u32,
+    /// The port that is given out next, unless somebody else takes it before, and the random number
+    /// that chooses the one after it: both are known early so that their lines can be fetched.
+    /// Nothing yet if `is_drawn` is 0.
+    next: u16,
+    is_drawn: u16,
+    drawn: u32,
 }
 
 /// The ports that a class gives out.
@@ -154,6 +156,14 @@ impl PortRange {
     }
 }
 
+impl ClassState {
+    /// The ports whose bits the next allocation looks at: the one that it gives out first.
+    #[inline]
+    pub(super) fn next_ports(&self, range: PortRange) -> [u16; 2] {
+        [self.next, range.scaled(self.drawn)]
+    }
+}
+
 /// One class of ports of one bank.
 pub(super) struct Class<'a> {
     pub(super) entries: &'a mut [u32; PORTS],
@@ -172,14 +182,18 @@ impl Class<'_> {
         if self.range.len == self.state.taken {
             return None;
         }
+        if self.state.is_drawn == 0 || self.taken.contains(self.state.next) {
+            self.state.next = self.taken.choose(random(), self.range)?;
+        }
         if self.state.is_drawn == 0 {
             (self.state.drawn, self.state.is_drawn) = (random(), 1);
         }
-        let port = self.taken.choose(self.state.drawn, self.range)?;
+        let port = self.state.next;
         self.take_free(port);
         self.entries[usize::from(port)] = owned_by(mapping);
+        // If none is left now, the next allocation sees that.
+        self.state.next = self.taken.choose(self.state.drawn, self.range).unwrap_or(port);
         self.state.drawn = random();
-        self.taken.prefetch(self.range.scaled(self.state.drawn));
         Some(port)
     }
 

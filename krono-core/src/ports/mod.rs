@@ -211,8 +211,8 @@ impl<'m> Ports<'m> {
     ///
     /// Where the range reaches below 1024, an inside port below 1024 gets one below 1024 and any
     /// other one that is not (RFC 4787, REQ-3a); such a class does not fall back on the other.
-    /// `random` must be unguessable (RFC 6888, REQ-15). It is asked once, for the port after this
-    /// one, but the first time for this one as well.
+    /// `random` must be unguessable (RFC 6888, REQ-15). It is asked for ports to come, and the first
+    /// time for this one as well.
     ///
     /// # Panics
     /// If `mapping` is [`MAPPINGS_MAX`] or more.
@@ -239,10 +239,9 @@ impl<'m> Ports<'m> {
         let bank = self.bank(protocol, address);
         let class = self.class_wanted(protocol, inside_port);
         let range = self.ranges[protocol as usize][class];
-        let drawn = self.memory.banks[bank].classes[class].drawn;
-        if let Some(port) = self.memory.taken[bank].choose(drawn, range) {
-            prefetch(self.memory.entries, bank * PORTS + usize::from(port));
-        }
+        let ports = self.memory.banks[bank].classes[class].next_ports(range);
+        prefetch(self.memory.entries, bank * PORTS + usize::from(ports[0]));
+        ports.iter().for_each(|port| self.memory.taken[bank].prefetch(*port));
     }
 
     /// Takes an owned port from its mapping. It is held for `hold`, and then free; at once if

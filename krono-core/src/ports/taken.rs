@@ -144,7 +144,7 @@ mod tests {
         let range = PortRange::between(1024, 1024 + 1023);
         let mut taken = TakenPorts::NONE;
         // In runs of 64, as statics or an earlier scan leave them.
-        let is_free = |port: u16| port / 64 % 2 == 0;
+        let is_free = |port: u16| (port / 64).is_multiple_of(2);
         (1024..2048).filter(|port| !is_free(*port)).for_each(|port| taken.insert(port));
         let mut counts = [0_u32; 1024];
         let mut random = 99_u64;

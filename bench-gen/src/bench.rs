@@ -157,6 +157,10 @@ impl Wrong {
         Wrong::Checksum,
     ];
 
+    /// What is wrong only for a device that keeps its mappings: endpoints that flows did not have
+    /// before, or that others had.
+    pub const MOVED: &'static [Wrong] = &[Wrong::SecondEndpoint, Wrong::SharedEndpoint];
+
     /// The name in reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -257,16 +261,15 @@ impl Seen {
         self.total.wrong.iter().all(|count| *count == 0)
     }
 
-    /// Takes out what is wrong only for a device that keeps its mappings: endpoints that flows did
-    /// not have before, or that others had. How many flows have moved.
+    /// Takes out what is [wrong only for a device that keeps its mappings](Wrong::MOVED). How many
+    /// flows have moved.
     pub fn forgive_moved(&mut self) -> u64 {
-        let forgiven = [Wrong::SecondEndpoint, Wrong::SharedEndpoint];
         let moved = self.total.wrong[Wrong::SecondEndpoint as usize];
-        for kind in forgiven {
-            self.total.wrong[kind as usize] = 0;
+        for kind in Wrong::MOVED {
+            self.total.wrong[*kind as usize] = 0;
         }
         self.examples
-            .retain(|example| !forgiven.iter().any(|kind| example.starts_with(kind.name())));
+            .retain(|example| !Wrong::MOVED.iter().any(|kind| example.starts_with(kind.name())));
         moved
     }
 

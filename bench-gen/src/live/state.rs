@@ -106,7 +106,9 @@ impl State {
 
     /// Wrong deliveries of all stages.
     pub(super) fn wrong(&self) -> [u64; Wrong::COUNT] {
-        std::array::from_fn(|kind| self.wrong_before[kind] + self.so_far.wrong[kind])
+        let mut wrong = self.so_far.wrong;
+        self.doing.forgiven.iter().for_each(|kind| wrong[*kind as usize] = 0);
+        std::array::from_fn(|kind| self.wrong_before[kind] + wrong[kind])
     }
 
     /// Wrong deliveries in words; `None`: there are none.
@@ -147,6 +149,7 @@ pub(super) mod tests {
                 bracket: Bracket { low: 5e5, high: 1e6, resolution: 0.01, floor: 1e3 },
                 tried: vec![(1e6, false), (5e5, true)],
             }),
+            forgiven: &[],
         });
         for tenth in 1..=30 {
             let way = |lost: u64| Counts {
@@ -178,6 +181,19 @@ pub(super) mod tests {
         assert_eq!(state.progress(), Some(0.3));
         assert_eq!(state.history(Way::Up, 5), [750_000; 5]);
         assert_eq!(state.wrong_in_words(), None);
+    }
+
+    #[test]
+    fn what_is_forgiven_is_not_shown_as_wrong() {
+        let mut state = State::new("outage");
+        state.turn(&Doing { forgiven: Wrong::MOVED, ..Doing::default() });
+        let mut look = Snapshot::default();
+        look.wrong[Wrong::SecondEndpoint as usize] = 7;
+        state.look(&look);
+        assert_eq!(state.wrong_in_words(), None);
+        look.wrong[Wrong::Subscriber as usize] = 1;
+        state.look(&look);
+        assert_eq!(state.wrong_in_words().as_deref(), Some("wrong_subscriber 1"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::draft::Draft;
 use super::search::Bracket;
 use super::{Audience, Doing, Searching};
-use crate::bench::{Bench, Seen, Snapshot, Stage, Watch};
+use crate::bench::{Bench, Seen, Snapshot, Stage, Watch, Wrong};
 use crate::load::{End, Profile, Rate, Sizes};
 use crate::report::{count, short};
 
@@ -46,6 +46,11 @@ impl<'a> Course<'a> {
     /// Says which part of the whole is next.
     pub(super) fn part(&mut self, part: impl Into<String>) {
         self.doing = Doing { part: part.into(), ..Doing::default() };
+    }
+
+    /// Says what is not wrong in the stages of this part.
+    pub(super) fn forgive(&mut self, kinds: &'static [Wrong]) {
+        self.doing.forgiven = kinds;
     }
 
     /// Says that the next stages are steps of a search.

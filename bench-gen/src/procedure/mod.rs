@@ -22,7 +22,7 @@ mod trial;
 
 use std::time::Instant;
 
-use crate::bench::{Bench, Watch};
+use crate::bench::{Bench, Watch, Wrong};
 use crate::load::Profile;
 use crate::report::model::Report;
 
@@ -89,6 +89,8 @@ pub struct Doing {
     pub takes_s: Option<f64>,
     /// The search that the stage is a step of.
     pub search: Option<Searching>,
+    /// What is not wrong here.
+    pub forgiven: &'static [Wrong],
 }
 
 /// How far a search is.

@@ -6,7 +6,7 @@ use super::course::{Course, Halt};
 use super::options::Outage;
 use super::trial::open_flows;
 use super::{draft, plots};
-use crate::bench::{Counts, Seen, Stage, Way, Ways};
+use crate::bench::{Counts, Seen, Stage, Way, Ways, Wrong};
 use crate::load::{End, Rate};
 use crate::report::model::{Mark, Table};
 use crate::report::{count, full, percent, short};
@@ -17,6 +17,9 @@ const SILENT_MS: u64 = 10;
 pub(super) fn run(course: &mut Course, options: &Outage) -> Result<(), Halt> {
     let mut last = None;
     let end = course.repeat("", |course| {
+        if options.may_forget {
+            course.forgive(Wrong::MOVED);
+        }
         let first = last.is_none();
         if first {
             open_flows(course, options.open_rate)?;

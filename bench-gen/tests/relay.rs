@@ -10,18 +10,22 @@ use bench_gen::relay::{Fault, Planted, Tally};
 use common::{Lab, assert_clean, of, profile};
 use krono_core::packet::Side;
 
-/// One fault for every 500th packet at 20,000 packets a second, over so many open flows. (Of both
-/// directions every 499th, since the 500th is of the same one where packets and answers take turns.)
+/// One fault for every 500th packet of a side, or of each, at 20,000 packets a second, over so many
+/// open flows; what came of them, and what the relay did. (Not for every 500th of all: what is
+/// spoilt is not answered, so where packets and answers take turns that would always be the same
+/// side's.)
 fn with(flows: u32, fault: Fault, side: Option<Side>) -> (Seen, Tally) {
-    let every = if side.is_some() { 500 } else { 499 };
-    let mut lab = Lab::new(&profile(flows, 1), &[Planted { fault, every, side }]);
+    let sides = side.map_or(Side::BOTH.to_vec(), |side| vec![side]);
+    let planted = |side| Planted { fault, every: 500, side: Some(side) };
+    let faults: Vec<Planted> = sides.into_iter().map(planted).collect();
+    let mut lab = Lab::new(&profile(flows, 1), &faults);
     // Some is spoilt of this, too.
     let opened = lab.open();
     assert!(opened.total.open >= u64::from(flows) * 9 / 10, "{:?}", opened.total);
     let seen = lab.send(20_000.0, Duration::from_secs(1), Ways::Both);
-    let [tally] = lab.end()[..] else { panic!("one fault") };
-    assert!(tally.done >= 20, "{tally:?}");
-    (seen, tally)
+    let tallies = lab.end();
+    assert!(tallies.iter().all(|tally| tally.done >= 20), "{tallies:?}");
+    (seen, tallies[0])
 }
 
 /// All that is wrong is of this kind, and an example says so.
@@ -109,13 +113,13 @@ fn changed_checksums_are_found() {
 
 #[test]
 fn answers_to_other_subscribers_are_found() {
-    let (seen, _) = with(1_000, Fault::OtherSubscriber, None);
+    let (seen, _) = with(1_000, Fault::OtherSubscriber, Some(Side::Outside));
     assert_only(&seen, Wrong::Subscriber);
 }
 
 #[test]
 fn second_endpoints_are_found() {
-    let (seen, _) = with(1_000, Fault::SecondEndpoint, None);
+    let (seen, _) = with(1_000, Fault::SecondEndpoint, Some(Side::Inside));
     assert_only(&seen, Wrong::SecondEndpoint);
 }
 
@@ -165,7 +169,8 @@ fn an_outage_is_seen_in_every_flow() {
 #[test]
 fn a_device_that_takes_nothing_is_silent() {
     let freeze = Fault::Freeze(Duration::from_millis(600));
-    let planted = Planted { fault: freeze, every: 45_000, side: Some(Side::Inside) };
+    // Once, as no more than 100,000 are sent.
+    let planted = Planted { fault: freeze, every: 60_000, side: Some(Side::Inside) };
     let mut lab = Lab::new(&profile(100, 1), &[planted]);
     assert_clean(&lab.open());
     let seen = lab.send(40_000.0, Duration::from_millis(2_500), Ways::Both);

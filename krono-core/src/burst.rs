@@ -29,7 +29,11 @@ impl<P: Program> Shard<P> {
         self.look_at_all(side, frames, scratch);
         self.probe_all(side, now, scratch);
         self.touch_all(scratch);
-        self.finish_all(side, frames, now, events, scratch, outcomes);
+        // Twice, so that it need not ask at every step where packets come from.
+        match side {
+            Side::Inside => self.finish_all(Side::Inside, frames, now, events, scratch, outcomes),
+            Side::Outside => self.finish_all(Side::Outside, frames, now, events, scratch, outcomes),
+        }
     }
 
     // The stages are functions of their own, so that each has all registers for its loop.
@@ -78,27 +82,8 @@ impl<P: Program> Shard<P> {
         }
     }
 
-    #[inline(never)]
-    fn finish_all(
-        &mut self,
-        side: Side,
-        frames: &mut (impl Frames + ?Sized),
-        now: Ticks,
-        events: &mut impl Events<P::Event>,
-        scratch: &Scratch<P>,
-        outcomes: &mut Outcomes,
-    ) {
-        // Twice, so that neither asks at every step where it comes from.
-        match side {
-            Side::Inside => self.finish_from(Side::Inside, frames, now, events, scratch, outcomes),
-            Side::Outside => {
-                self.finish_from(Side::Outside, frames, now, events, scratch, outcomes);
-            }
-        }
-    }
-
     #[inline(always)]
-    fn finish_from(
+    fn finish_all(
         &mut self,
         side: Side,
         frames: &mut (impl Frames + ?Sized),

@@ -206,8 +206,9 @@ impl<'m> Ports<'m> {
         system.len() - state.classes[SYSTEM].taken + user.len() - state.classes[USER].taken
     }
 
-    /// Gives a free port of the pool address with this index to `mapping`: any with the same
-    /// chance, if `random` numbers are; `None` if there is none.
+    /// Gives a random free port of the pool address with this index to `mapping`; `None` if there is
+    /// none. While many are free, any has the same chance if `random` numbers have; see
+    /// [`TakenPorts`].
     ///
     /// Where the range reaches below 1024, an inside port below 1024 gets one below 1024 and any
     /// other one that is not (RFC 4787, REQ-3a); such a class does not fall back on the other.

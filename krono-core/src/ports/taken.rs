@@ -10,6 +10,10 @@ const WORD: usize = u64::BITS as usize;
 /// A bit for each port of a bank, set if it is owned or held, and a bit for each word of those
 /// that is all ones, so that a free port is found in a bounded number of steps: 8.1 KiB. All-zero
 /// bytes: every port is free.
+///
+/// A free port is found by a random number. While there are many, all have the same chance: taken
+/// ports are passed over by a fixed walk over pseudo-random ones. Where eight steps of that find none,
+/// it is the next free one (RFC 6056, 3.3.1, algorithm 1).
 #[derive(Clone, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C, align(64))]
 pub struct TakenPorts {
@@ -46,10 +50,6 @@ impl TakenPorts {
     }
 
     /// The free port that a random number stands for; `None` if none of the range is free.
-    ///
-    /// While there are many, all have the same chance: taken ports are passed over by a fixed walk
-    /// over pseudo-random ones. Where that finds none, it is the next free one (RFC 6056, 3.3.1,
-    /// algorithm 1).
     #[inline]
     pub(super) fn choose(&self, mut random: u32, range: PortRange) -> Option<u16> {
         for _ in 0..TRIES {

@@ -274,17 +274,22 @@ fn payloads_changed_with_their_checksum_are_corrupted() {
     }
 }
 
+/// What is seen of a packet that comes when there have been so many generations more.
+fn after_generations(protocols: [u32; 3], generations: u32) -> ShareSeen {
+    let mut world = World::opened(protocols);
+    let mut buffer = [0; 200];
+    world.begin(&traffic(Ways::Both));
+    let (side, len) = world.shares[0].next(world.now_ns, &mut buffer).unwrap();
+    let (out, mut frame) = world.nat.translate(side, buffer[..len].to_vec()).unwrap();
+    (0..generations).for_each(|_| world.shares[0].renew(0));
+    assert_eq!(world.shares[0].take(out, &mut frame, world.now_ns), Taken::Done);
+    world.finish()
+}
+
 #[test]
 fn packets_of_an_earlier_generation_are_late_and_not_wrong() {
     for protocols in EACH {
-        let mut world = World::opened(protocols);
-        let mut buffer = [0; 200];
-        world.begin(&traffic(Ways::Both));
-        let (side, len) = world.shares[0].next(world.now_ns, &mut buffer).unwrap();
-        let (out, mut frame) = world.nat.translate(side, buffer[..len].to_vec()).unwrap();
-        world.shares[0].renew(0);
-        assert_eq!(world.shares[0].take(out, &mut frame, world.now_ns), Taken::Done);
-        let seen = world.finish();
+        let seen = after_generations(protocols, 1);
         assert_eq!(seen.tally.late, 1);
         assert_eq!((seen.tally.counts[0].received, seen.tally.counts[0].lost), (1, 0));
         assert_eq!(found(&seen, Wrong::Corrupted), 0);
@@ -295,14 +300,7 @@ fn packets_of_an_earlier_generation_are_late_and_not_wrong() {
 #[test]
 fn packets_of_128_generations_ago_are_not_taken_for_new_ones() {
     for protocols in EACH {
-        let mut world = World::opened(protocols);
-        let mut buffer = [0; 200];
-        world.begin(&traffic(Ways::Both));
-        let (side, len) = world.shares[0].next(world.now_ns, &mut buffer).unwrap();
-        let (out, mut frame) = world.nat.translate(side, buffer[..len].to_vec()).unwrap();
-        (0..128).for_each(|_| world.shares[0].renew(0));
-        assert_eq!(world.shares[0].take(out, &mut frame, world.now_ns), Taken::Done);
-        let seen = world.finish();
+        let seen = after_generations(protocols, 128);
         assert_eq!((seen.tally.late, seen.tally.counts[0].received), (0, 0));
         assert_eq!(found(&seen, Wrong::Corrupted), 1);
     }

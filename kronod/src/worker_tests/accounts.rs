@@ -5,6 +5,7 @@ use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Side};
 use krono_core::time::Span;
 use krono_io::Mbuf;
+use krono_nat::config::Filtering;
 
 use super::bed::{Bed, Plan, ep};
 use super::packets::{
@@ -289,4 +290,25 @@ fn an_empty_pool_stops_nothing_for_good() {
     assert_eq!(bed.exchange(Side::Outside, &arp_reply(Side::Outside, gateway))[1].len(), 1);
     bed.forward(Side::Inside, &packet);
     assert_eq!(bed.pool.in_use(), 0);
+}
+
+/// A burst goes whole to one side, or each of its frames to its own.
+#[test]
+fn frames_of_one_burst_leave_where_each_belongs() {
+    let mut plan = Plan::default();
+    plan.nat.policy.filtering = Filtering::EndpointIndependent;
+    let mut bed = Bed::new(&plan);
+    let (one, other, server) = (ep("100.64.0.1:4000"), ep("100.64.0.2:4000"), ep("203.0.113.9:53"));
+    let out = |from, to| udp(Side::Inside, from, to, b"x");
+    let public = read(&bed.forward(Side::Inside, &out(other, server))).what.source();
+    let (hairpinned, outgoing) = (out(one, public), out(other, server));
+    for (frames, left) in [
+        (vec![&outgoing, &outgoing], [0, 2]),
+        (vec![&outgoing, &hairpinned, &outgoing], [1, 2]),
+        (vec![&hairpinned, &hairpinned], [2, 0]),
+    ] {
+        frames.iter().for_each(|frame| assert!(bed.peer(Side::Inside).inject(frame)));
+        bed.settle();
+        assert_eq!(Side::BOTH.map(|side| bed.sent(side).len()), left);
+    }
 }

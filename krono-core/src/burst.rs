@@ -5,10 +5,10 @@ use std::hint::cold_path;
 
 use crate::frame::{BURST_MAX, Frames, Set};
 use crate::packet::Side;
-use crate::program::{Events, Program, Verdict};
+use crate::program::{Events, Program, Slot, Verdict};
 use crate::router::Way;
 use crate::shard::{Found, Outcomes, Scratch, Shard, Step};
-use crate::time::Ticks;
+use crate::time::{Moment, Ticks};
 
 impl<P: Program> Shard<P> {
     /// Works on a burst that arrived at `side` and says what is to become of each frame; what the
@@ -20,15 +20,31 @@ impl<P: Program> Shard<P> {
         &mut self,
         side: Side,
         frames: &mut (impl Frames + ?Sized),
-        now: Ticks,
+        now: Moment,
+        events: &mut impl Events<P::Event>,
+        scratch: &mut Scratch<P>,
+        outcomes: &mut Outcomes,
+    ) {
+        self.look_at_all(side, frames, scratch);
+        self.decide_all(side, frames, now, events, scratch, outcomes);
+    }
+
+    /// The second half of [`Shard::process`], behind [`Shard::look_at_all`] over the same frames: for
+    /// a runner that does something between them.
+    #[inline]
+    pub fn decide_all(
+        &mut self,
+        side: Side,
+        frames: &mut (impl Frames + ?Sized),
+        now: Moment,
         events: &mut impl Events<P::Event>,
         scratch: &mut Scratch<P>,
         outcomes: &mut Outcomes,
     ) {
         outcomes.begin(frames.len());
-        self.look_at_all(side, frames, scratch);
         self.probe_all(side, now, scratch);
         self.touch_all(scratch);
+        let now = now.ticks();
         // Twice, so that it need not ask at every step where packets come from.
         match side {
             Side::Inside => self.finish_all(Side::Inside, frames, now, events, scratch, outcomes),
@@ -38,8 +54,10 @@ impl<P: Program> Shard<P> {
 
     // The stages are functions of their own, so that each has all registers for its loop.
 
+    /// Parses frames that arrived at `side` and finds out which are for the program:
+    /// [`Scratch::transit`].
     #[inline(never)]
-    fn look_at_all(
+    pub fn look_at_all(
         &self,
         side: Side,
         frames: &mut (impl Frames + ?Sized),
@@ -60,7 +78,7 @@ impl<P: Program> Shard<P> {
     }
 
     #[inline(never)]
-    fn probe_all(&self, side: Side, now: Ticks, scratch: &mut Scratch<P>) {
+    fn probe_all(&self, side: Side, now: Moment, scratch: &mut Scratch<P>) {
         for index in scratch.transit.iter() {
             let step = &mut scratch.steps[index];
             step.record = P::record(&scratch.packets[index].meta, side, now);
@@ -106,6 +124,7 @@ impl<P: Program> Shard<P> {
                 Some(slot) => (side.opposite(), slot.inside_end(side)),
                 None => match self.program.step(record, probe, events) {
                     Verdict::Forward { to, source, destination } => (to, (source, destination)),
+                    Verdict::Pass => (side.opposite(), (Slot::NONE, Slot::NONE)),
                     verdict => {
                         let frame = &mut frames.frame(index);
                         outcomes.push(self.withhold(verdict, side, frame, packet, now).into());

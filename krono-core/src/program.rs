@@ -3,7 +3,7 @@
 use crate::checksum::{Delta, Sum};
 use crate::drop::DropReason;
 use crate::packet::{Endpoint, PacketMeta, Side};
-use crate::time::Ticks;
+use crate::time::{Moment, Ticks};
 
 /// A stateful packet program: NAT, firewall, load balancer …
 ///
@@ -23,15 +23,19 @@ pub trait Program {
     type Event;
 
     /// The record of a packet that arrived at `side`.
-    fn record(meta: &PacketMeta, side: Side, now: Ticks) -> Self::Record;
+    fn record(meta: &PacketMeta, side: Side, now: Moment) -> Self::Record;
 
     /// Hashes the record's key and prefetches the first line of its place in the table.
     fn probe(&self, record: &Self::Record) -> Self::Probe;
 
     /// Matches tags and prefetches the entry itself. True if there is more to fetch, which can be
     /// known only when what was asked for now has come: then it is called once more, after the rest
-    /// of the burst. That must end soon. `look` counts the calls for a packet, from 0.
-    fn touch(&self, record: &Self::Record, probe: &mut Self::Probe, look: u32) -> bool;
+    /// of the burst. That must end soon. `look` counts the calls for a packet, from 0. A program
+    /// whose state lies in the lines that `probe` fetched has nothing to do here.
+    #[inline]
+    fn touch(&self, _record: &Self::Record, _probe: &mut Self::Probe, _look: u32) -> bool {
+        false
+    }
 
     /// Decides the packet and changes the state.
     fn step(
@@ -52,7 +56,12 @@ pub trait Program {
     }
 
     /// The translation that a verdict of the latest `step` or `pass` named.
-    fn translation(&self, slot: Slot) -> &Translation;
+    ///
+    /// # Panics
+    /// If none did, as with a program that translates nothing, which need not have this.
+    fn translation(&self, slot: Slot) -> &Translation {
+        unreachable!("{slot:?}: this program translates nothing")
+    }
 
     /// Lets time pass: expires a bounded number of entries. True if there may be more that are
     /// due by now, so that the caller comes again soon.
@@ -89,6 +98,8 @@ pub enum Verdict {
         /// The translation of its destination: the destination becomes `inside`.
         destination: Slot,
     },
+    /// Send it on through the side that it did not come from, as it is.
+    Pass,
     /// Drop it.
     Drop(DropReason),
     /// Drop it and tell its sender.

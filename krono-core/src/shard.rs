@@ -158,6 +158,14 @@ pub(crate) struct Step<P: Program> {
     pub(crate) probe: P::Probe,
 }
 
+impl<P: Program> Scratch<P> {
+    /// The packet at `index` of a burst that was looked at, if it is for the program.
+    #[inline]
+    pub fn transit(&self, index: usize) -> Option<&PacketMeta> {
+        self.transit.contains(index).then(|| &self.packets[index].meta)
+    }
+}
+
 impl<P: Program> Default for Scratch<P> {
     fn default() -> Self {
         Scratch {
@@ -288,7 +296,9 @@ impl<P: Program> Shard<P> {
             }
             Verdict::Consume => Action::Consume,
             Verdict::Drop(reason) => Action::Drop(reason),
-            Verdict::Forward { .. } => unreachable!("{verdict:?} withholds nothing"),
+            Verdict::Forward { .. } | Verdict::Pass => {
+                unreachable!("{verdict:?} withholds nothing")
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Time as programs see it: coarse ticks that wrap.
+//! Time as programs see it: the moment that a packet came, and coarse ticks that wrap.
 
 use std::time::Duration;
 
@@ -59,6 +59,27 @@ impl Ticks {
     }
 }
 
+/// When a packet came: nanoseconds since the clock's start, for 584 years.
+///
+/// Most programs need no more than its [`Moment::ticks`]; who meters rates needs all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    /// The tick that holds this moment.
+    #[inline]
+    pub const fn ticks(self) -> Ticks {
+        Ticks::from_ns(self.0)
+    }
+}
+
+impl From<Ticks> for Moment {
+    /// The first moment of a tick, of the times that it comes in 13 years the first.
+    fn from(ticks: Ticks) -> Moment {
+        Moment(u64::from(ticks.0) * (1_000_000_000 / u64::from(TICKS_PER_SECOND)))
+    }
+}
+
 /// A length of time in ticks of 100 ms.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub u32);
@@ -116,5 +137,8 @@ mod tests {
         assert_eq!(Span::try_from(Duration::from_secs(120)), Ok(Span(1200)));
         assert!(Span::try_from(Duration::from_secs(u64::MAX)).is_err());
         assert_eq!(Ticks::from_ns(199_999_999), Ticks(1));
+        for ticks in [0, 1, u32::MAX].map(Ticks) {
+            assert_eq!(Moment::from(ticks).ticks(), ticks);
+        }
     }
 }

@@ -9,7 +9,7 @@ use krono_core::packet::{Endpoint, Mac, PacketMeta, Side};
 use krono_core::program::{Events, Program, Slot, Translation, Verdict};
 use krono_core::router::{Route, Router, RouterConfig, SideConfig};
 use krono_core::shard::{Action, Outcomes, Scratch, Shard};
-use krono_core::time::Ticks;
+use krono_core::time::{Moment, Ticks};
 
 const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const GATEWAY: [u8; 4] = [10, 0, 0, 254];
@@ -21,11 +21,8 @@ impl Program for Reflector {
     type Probe = ();
     type Event = ();
 
-    fn record(_: &PacketMeta, _: Side, _: Ticks) {}
+    fn record(_: &PacketMeta, _: Side, _: Moment) {}
     fn probe(&self, _: &()) {}
-    fn touch(&self, _: &(), _: &mut (), _: u32) -> bool {
-        false
-    }
     fn step(&mut self, _: &(), _: &(), _: &mut impl Events<()>) -> Verdict {
         Verdict::Forward { to: Side::Inside, source: Slot::NONE, destination: Slot(0) }
     }
@@ -79,7 +76,7 @@ fn a_neighbour_that_moves_within_a_burst_is_followed_at_once() {
     let mut frames =
         vec![gateway_is_at(first), datagram(), datagram(), gateway_is_at(second), datagram()];
     let (mut scratch, mut outcomes) = (Scratch::default(), Outcomes::new());
-    let now = Ticks(5);
+    let now = Moment::from(Ticks(5));
     shard().process(Side::Inside, frames.as_mut_slice(), now, &mut (), &mut scratch, &mut outcomes);
     let sent = Action::Send(Side::Inside);
     let actions: Vec<Action> = outcomes.iter().map(|outcome| outcome.action).collect();

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU64;
 
-use krono_core::time::Ticks;
+use krono_core::time::Moment;
 
 use crate::eal::Eal;
 
@@ -41,10 +41,10 @@ impl Clock {
         self.to_ns(cycles.saturating_sub(self.start))
     }
 
-    /// Ticks since the start.
+    /// The time since the start.
     #[inline]
-    pub fn now(&self) -> Ticks {
-        Ticks::from_ns(self.now_ns())
+    pub fn now(&self) -> Moment {
+        Moment(self.now_ns())
     }
 
     /// The counter itself, for the cost of work, cycles.

@@ -120,7 +120,7 @@ impl Bed {
     fn with_next(mut self: Box<Bed>, side: Side, packets: &[Packet]) -> Box<Bed> {
         self.side = side;
         self.frames = bursts(packets.iter().map(|packet| packet.frame(side)));
-        let record = |packet: &Packet| Nat::record(&packet.meta(side).0, side, NOW);
+        let record = |packet: &Packet| Nat::record(&packet.meta(side).0, side, NOW.into());
         self.records = bursts(packets.iter().map(record));
         self
     }
@@ -129,7 +129,7 @@ impl Bed {
         let (shard, scratch) = &mut self.worked;
         for burst in &mut self.frames {
             let frames = black_box(burst.as_mut_slice());
-            shard.process(self.side, frames, NOW, &mut (), scratch, &mut self.outcomes);
+            shard.process(self.side, frames, NOW.into(), &mut (), scratch, &mut self.outcomes);
             black_box(&self.outcomes);
         }
     }

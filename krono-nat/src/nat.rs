@@ -9,7 +9,7 @@ use krono_core::packet::{Endpoint, Kind, PacketMeta, Protocol, Side};
 use krono_core::ports::{Lookup, Ports};
 use krono_core::program::{Events, Program, Slot, Translation, Verdict};
 use krono_core::table::{self, FlowTable};
-use krono_core::time::{Span, Ticks};
+use krono_core::time::{Moment, Span, Ticks};
 use rand_chacha::ChaCha8Rng;
 
 use crate::config::{Filtering, Policy};
@@ -75,8 +75,8 @@ impl Program for Nat<'_> {
     type Event = Event;
 
     #[inline]
-    fn record(meta: &PacketMeta, side: Side, now: Ticks) -> Record {
-        Record::new(meta, side, now)
+    fn record(meta: &PacketMeta, side: Side, now: Moment) -> Record {
+        Record::new(meta, side, now.ticks())
     }
 
     #[inline]

@@ -134,7 +134,7 @@ fn run_at_once(
     events: &mut Vec<Event>,
 ) -> Vec<Outcome> {
     let mut outcomes = Outcomes::new();
-    shard.process(side, frames, now, events, scratch, &mut outcomes);
+    shard.process(side, frames, now.into(), events, scratch, &mut outcomes);
     outcomes.iter().collect()
 }
 

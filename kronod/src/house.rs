@@ -7,7 +7,7 @@ use krono_core::counters::Counters;
 use krono_core::packet::{Mac, Side};
 use krono_core::router::{Route, Router, RouterConfig, SideConfig as RouterSide};
 use krono_core::shard::Shard;
-use krono_core::time::Ticks;
+use krono_core::time::{Moment, Ticks};
 use krono_io::{
     Arena, Burst, Clock, Eal, EalConfig, Pool, PoolConfig, Port, PortConfig, QueueId, RxQueue,
     TxQueue,
@@ -257,7 +257,7 @@ pub(crate) fn worker(
         counters,
         mailbox,
         yields: config.eal.idle == config::Idle::Yield,
-        now: Ticks(0),
+        now: Moment::default(),
     };
     Ok((worker, tables))
 }

@@ -22,11 +22,11 @@ impl Worker {
     /// were due than it could end: another round should come soon.
     #[cold]
     pub(crate) fn housekeep(&mut self) -> bool {
-        let mut is_behind = self.shard.program.tick(self.now, &mut self.changes);
+        let mut is_behind = self.shard.program.tick(self.now.ticks(), &mut self.changes);
         while is_behind && self.input.waits() {
-            is_behind = self.shard.program.tick(self.now, &mut self.changes);
+            is_behind = self.shard.program.tick(self.now.ticks(), &mut self.changes);
         }
-        while let Some(duty) = self.shard.router.duty(self.now) {
+        while let Some(duty) = self.shard.router.duty(self.now.ticks()) {
             match duty {
                 Duty::Request { side, target, to } => self.ask(side, target, to),
                 Duty::GiveUp(neighbour) => self.give_up(neighbour),
@@ -136,7 +136,7 @@ impl ShardView for Worker {
                 is_static: view.is_static,
             })
         };
-        page.next = self.shard.program.walk(cursor, RECORDS_PER_PAGE, self.now, show);
+        page.next = self.shard.program.walk(cursor, RECORDS_PER_PAGE, self.now.ticks(), show);
     }
 
     fn lookup(&self, query: &mut LookupQuery) {
@@ -148,6 +148,6 @@ impl ShardView for Worker {
 
     fn reload(&mut self, reload: &mut Reload) {
         let nat = &mut self.shard.program;
-        reload.outcome = nat.swap_policy(&mut reload.policy, self.now, &mut self.changes);
+        reload.outcome = nat.swap_policy(&mut reload.policy, self.now.ticks(), &mut self.changes);
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use krono_core::frame::BURST_MAX;
 use krono_core::packet::{Layout, Side};
 use krono_core::parse;
-use krono_core::time::Ticks;
+use krono_core::time::Moment;
 use krono_io::{Burst, Clock, Mbuf, RxQueue};
 
 /// The receiving half of a shard.
@@ -66,9 +66,9 @@ impl Input {
 
     /// The time of what was received last.
     #[inline]
-    pub(crate) fn now(&self) -> Ticks {
+    pub(crate) fn now(&self) -> Moment {
         match &self.source {
-            Source::Captures { clock, .. } => Ticks::from_ns(clock.now_ns),
+            Source::Captures { clock, .. } => Moment(clock.now_ns),
             _ => self.clock.now(),
         }
     }

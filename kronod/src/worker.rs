@@ -3,7 +3,7 @@
 use krono_core::counters::{Counter, Counters};
 use krono_core::packet::Side;
 use krono_core::shard::{Action, Outcome, Outcomes, Scratch, Shard};
-use krono_core::time::Ticks;
+use krono_core::time::Moment;
 use krono_io::{Burst, Mbuf, Pool};
 use krono_nat::Nat;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub struct Worker {
     pub(crate) mailbox: Mailbox,
     /// Whether other lcores share this CPU, so that an idle one should let them run.
     pub(crate) yields: bool,
-    pub(crate) now: Ticks,
+    pub(crate) now: Moment,
 }
 
 /// When to keep house.
@@ -77,10 +77,10 @@ impl Worker {
         &mut self,
         received: Option<Side>,
         burst: &mut Burst,
-        now: Ticks,
+        now: Moment,
         pace: &mut Pace,
     ) {
-        let at_once = received.is_none() || now != self.now;
+        let at_once = received.is_none() || now.ticks() != self.now.ticks();
         self.now = now;
         self.counters.add(Counter::Polls, 1);
         if pace.is_due(at_once) {

@@ -90,7 +90,7 @@ impl Bed {
     }
 
     pub fn verdict(&mut self, side: Side, meta: &PacketMeta) -> Verdict {
-        let record = Nat::record(meta, side, self.now);
+        let record = Nat::record(meta, side, self.now.into());
         let mut probe = self.nat.probe(&record);
         (0..).take_while(|look| self.nat.touch(&record, &mut probe, *look)).count();
         // A shard asks `pass` first. Every other packet goes without, which must not matter.

@@ -177,7 +177,7 @@ impl Bed {
         let mut frames = [memory];
         let mut outcomes = Outcomes::new();
         let Bed { shard, now, events, scratch, .. } = self;
-        shard.process(at, &mut frames[..], *now, events, scratch, &mut outcomes);
+        shard.process(at, &mut frames[..], (*now).into(), events, scratch, &mut outcomes);
         let [memory] = frames;
         (outcomes.iter().next().expect("one frame has an outcome"), memory)
     }

@@ -100,7 +100,9 @@ impl Trial {
             Ok(passed) if passed.to == side => "turned around",
             Ok(_) => "passed",
             Err(Verdict::Drop(reason) | Verdict::Reject(reason, _)) => reason.name(),
-            Err(Verdict::Forward { .. } | Verdict::Consume) => unreachable!("no outcome"),
+            Err(Verdict::Forward { .. } | Verdict::Pass | Verdict::Consume) => {
+                unreachable!("no outcome")
+            }
         });
     }
 

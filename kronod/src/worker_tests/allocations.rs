@@ -61,9 +61,9 @@ fn turn(bed: &mut Bed, frames: Vec<(Side, Vec<u8>)>) {
         drop(frames);
     });
     while let Some(side) = bed.worker.input.receive(&mut bed.burst) {
-        bed.worker.turn(Some(side), &mut bed.burst, bed.now, &mut bed.pace);
+        bed.worker.turn(Some(side), &mut bed.burst, bed.now.into(), &mut bed.pace);
     }
-    bed.worker.turn(None, &mut bed.burst, bed.now, &mut bed.pace);
+    bed.worker.turn(None, &mut bed.burst, bed.now.into(), &mut bed.pace);
     opt_out(|| Side::BOTH.into_iter().for_each(|side| drop(bed.sent(side))));
 }
 
@@ -135,7 +135,7 @@ fn answering_a_letter_allocates_and_frees_nothing() {
     let Bed { worker, handle, burst, pace, now, .. } = &mut bed;
     let mut answer = |post: &mut dyn FnMut()| {
         post();
-        let counted = measure(|| worker.turn(None, burst, *now, pace));
+        let counted = measure(|| worker.turn(None, burst, (*now).into(), pace));
         assert_eq!(counted, AllocationInfo::default());
     };
     answer(&mut || drop(handle.post(Box::<CounterSnapshot>::default()).unwrap()));

@@ -7,7 +7,7 @@ use krono_core::counters::{CounterSnapshot, Counters};
 use krono_core::packet::{Endpoint, Mac, Side};
 use krono_core::router::{Route, Router, RouterConfig, SideConfig};
 use krono_core::shard::Shard;
-use krono_core::time::{Span, Ticks};
+use krono_core::time::{Moment, Span, Ticks};
 use krono_io::mem::{self, Peer};
 use krono_io::{Arena, Burst, Clock, Hugepages, Pool};
 use krono_nat::Nat;
@@ -155,7 +155,7 @@ impl Bed {
             counters: Arc::new(Counters::new()),
             mailbox,
             yields: true,
-            now: Ticks(0),
+            now: Moment::default(),
         };
         let (now, burst, pace) = (Ticks(0), Burst::new(), Pace::default());
         Bed { worker, handle, pool, now, burst, pace, peers, wiring: plan.wiring }
@@ -169,9 +169,9 @@ impl Bed {
     pub(super) fn turn(&mut self) -> bool {
         let received = self.worker.input.receive(&mut self.burst);
         if self.wiring == Wiring::Captures {
-            self.now = self.worker.input.now();
+            self.now = self.worker.input.now().ticks();
         }
-        self.worker.turn(received, &mut self.burst, self.now, &mut self.pace);
+        self.worker.turn(received, &mut self.burst, self.now.into(), &mut self.pace);
         assert!(self.counters().is_balanced(), "unbalanced: {:#?}", self.counters());
         received.is_some()
     }
@@ -217,7 +217,7 @@ impl Bed {
     /// Asks the worker, which answers in its next turn.
     pub(super) fn ask<Q: Question>(&mut self, question: Q) -> Box<Q> {
         let pending = self.handle.post(Box::new(question)).expect("the worker owes no answers");
-        self.worker.turn(None, &mut self.burst, self.now, &mut self.pace);
+        self.worker.turn(None, &mut self.burst, self.now.into(), &mut self.pace);
         pending.wait(std::time::Instant::now()).expect("the answer is there")
     }
 

@@ -125,7 +125,7 @@ fn a_worker_that_hangs_is_told_from_one_that_has_ended() {
     bed.pass(3);
     let pending = bed.handle.post(Box::<CounterSnapshot>::default()).expect("room for one more");
     for _ in 0..20 {
-        bed.worker.turn(None, &mut bed.burst, bed.now, &mut bed.pace);
+        bed.worker.turn(None, &mut bed.burst, bed.now.into(), &mut bed.pace);
     }
     assert_eq!(pending.wait(Instant::now()).map(|answer| answer.received()), Ok(1));
     assert_eq!(bed.ask(*question()).owners[Protocol::Udp as usize], Some(subscriber(5)));

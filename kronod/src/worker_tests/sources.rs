@@ -34,7 +34,7 @@ fn captures_are_merged_by_time_and_it_never_runs_backwards() {
     while let Some(side) = bed.worker.input.receive(&mut bed.burst) {
         assert_eq!(bed.burst.len(), 1, "each packet has its own time");
         bed.burst.clear();
-        seen.push((side, bed.worker.input.now().0 / 10));
+        seen.push((side, bed.worker.input.now().ticks().0 / 10));
     }
     use Side::{Inside as I, Outside as O};
     let expected =

@@ -12,7 +12,7 @@ use krono_core::packet::{self, Mac};
 use krono_core::program::Program;
 use krono_core::router::{Route, Router, RouterConfig, SideConfig};
 use krono_core::shard::{Action, Outcomes, Shard};
-use krono_core::time::Ticks;
+use krono_core::time::{Moment, Ticks};
 use krono_nat::Nat;
 use krono_nat::config::{Config, Filtering, Firewall, Policy, Timeouts};
 use krono_tests::capture::ipv4::{End, Endpoint, ICMP, IcmpKind, Packet};
@@ -44,11 +44,11 @@ pub(crate) fn rehearse(plan: &[Planned]) -> Result<Vec<Fate>> {
         let packet = replay::entering(planned, known, NOWHERE);
         let side = planned.side as usize;
         let mut frames = [MemFrame::new(&packet.frame(SHARD[side], NEIGHBOUR[side]))];
-        let now = Ticks::from_ns(planned.time_us * 1000);
+        let now = Moment(planned.time_us * 1000);
         let mut outcomes = Outcomes::new();
         let entered = packet::Side::BOTH[side];
         shard.process(entered, &mut frames[..], now, &mut (), &mut scratch, &mut outcomes);
-        shard.program.tick(now, &mut ());
+        shard.program.tick(now.ticks(), &mut ());
         let outcome = outcomes.iter().next().context("a frame without an outcome")?;
         fates.push(match outcome.action {
             Action::Send(_) => {

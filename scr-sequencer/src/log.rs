@@ -6,6 +6,7 @@
 //! words only if it stayed (a sequence lock; over plain memory that would be undefined behaviour:
 //! Boehm, "Can seqlocks get along with programming language memory models?", MSPC 2012).
 
+use std::fmt::Debug;
 use std::marker::PhantomData;
 use std::sync::atomic::{self, AtomicU64, Ordering};
 
@@ -14,7 +15,7 @@ use zerocopy::IntoBytes;
 use crate::replicable::Shipped;
 
 /// The atomics that a log is made of, so that it can be made of those of a model checker.
-pub trait Memory {
+pub trait Memory: Debug {
     /// A 64-bit atomic.
     type Word: Word;
 
@@ -23,13 +24,15 @@ pub trait Memory {
 }
 
 /// A 64-bit atomic.
-pub trait Word {
+pub trait Word: Debug {
     /// One that holds 0.
     fn zero() -> Self;
     /// Reads it.
     fn load(&self, order: Ordering) -> u64;
     /// Writes it.
     fn store(&self, value: u64, order: Ordering);
+    /// Writes it if it is 0, and says what it is then.
+    fn set_once(&self, value: u64) -> u64;
 }
 
 /// The atomics of the standard library.
@@ -58,6 +61,13 @@ impl Word for AtomicU64 {
     #[inline]
     fn store(&self, value: u64, order: Ordering) {
         AtomicU64::store(self, value, order);
+    }
+
+    fn set_once(&self, value: u64) -> u64 {
+        match self.compare_exchange(0, value, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => value,
+            Err(present) => present,
+        }
     }
 }
 

@@ -23,12 +23,12 @@
 //! since others may have left it out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crossbeam::utils::CachePadded;
 
 use crate::history::Carried;
-use crate::log::{Entry, Log};
+use crate::log::{Atomics, Entry, Log, Memory, Word};
 use crate::replicable::Shipped;
 
 /// How patient the cores of a group are, in polls that bring nothing.
@@ -43,50 +43,60 @@ pub struct Patience {
 
 /// What the cores of a group know of each other.
 #[derive(Debug)]
-pub struct Group<R> {
-    members: Box<[CachePadded<Published<R>>]>,
+pub struct Group<R, M: Memory = Atomics> {
+    members: Box<[CachePadded<Published<R, M>>]>,
+    /// One more than the number of the last packet before the group began; 0 as long as it has not.
+    began: M::Word,
     patience: Patience,
 }
 
 /// What a core lets the others know.
 #[derive(Debug)]
-struct Published<R> {
-    log: Log<R>,
+struct Published<R, M: Memory> {
+    log: Log<R, M>,
     /// Its state is that behind this packet.
-    applied: AtomicU64,
+    applied: M::Word,
     /// It waits for what the others say of the packets up to this one; 0: for nothing.
-    wanted: AtomicU64,
-    /// It is waited for no more.
-    is_expelled: AtomicBool,
+    wanted: M::Word,
+    /// Not 0: it is waited for no more.
+    expelled: M::Word,
 }
 
-impl<R: Shipped> Group<R> {
+impl<R: Shipped, M: Memory> Group<R, M> {
     /// A group of `cores`, each of which remembers `slots` packets.
     pub fn new(cores: usize, slots: usize, patience: Patience) -> Arc<Self> {
         let member = |_| {
             CachePadded::new(Published {
                 log: Log::new(slots),
-                applied: AtomicU64::new(0),
-                wanted: AtomicU64::new(0),
-                is_expelled: AtomicBool::new(false),
+                applied: M::Word::zero(),
+                wanted: M::Word::zero(),
+                expelled: M::Word::zero(),
             })
         };
-        Arc::new(Group { members: (0..cores).map(member).collect(), patience })
+        let (members, began) = ((0..cores).map(member).collect(), M::Word::zero());
+        Arc::new(Group { members, began, patience })
     }
 
     /// The core that is furthest ahead, and the packet that its state is behind.
     pub fn foremost(&self) -> (usize, u64) {
-        let applied = |(core, member): (usize, &CachePadded<Published<R>>)| {
+        let applied = |(core, member): (usize, &CachePadded<Published<R, M>>)| {
             (core, member.applied.load(Ordering::Acquire))
         };
         self.members.iter().enumerate().map(applied).max_by_key(|at| at.1).unwrap_or_default()
     }
 }
 
+impl<R: Shipped, M: Memory> Published<R, M> {
+    #[inline]
+    fn is_expelled(&self) -> bool {
+        self.expelled.load(Ordering::Acquire) != 0
+    }
+}
+
 /// A core's place in its group.
 #[derive(Debug)]
-pub struct Member<R> {
-    group: Arc<Group<R>>,
+pub struct Member<R, M: Memory = Atomics> {
+    group: Arc<Group<R, M>>,
     core: usize,
     /// The last packet whose record was handed on.
     handed: u64,
@@ -142,9 +152,9 @@ enum Answer<R> {
     Forgotten,
 }
 
-impl<R: Shipped> Member<R> {
+impl<R: Shipped, M: Memory> Member<R, M> {
     /// The place of `core` in `group`; nobody else may have it.
-    pub fn new(group: Arc<Group<R>>, core: usize) -> Self {
+    pub fn new(group: Arc<Group<R, M>>, core: usize) -> Self {
         let (handed, applied, published) = (0, 0, 0);
         let (pending, fruitless, idle) = (None, 0, 0);
         Member { group, core, handed, applied, published, pending, fruitless, idle }
@@ -157,7 +167,7 @@ impl<R: Shipped> Member<R> {
     }
 
     #[inline]
-    fn own(&self) -> &Published<R> {
+    fn own(&self) -> &Published<R, M> {
         &self.group.members[self.core]
     }
 
@@ -179,9 +189,10 @@ impl<R: Shipped> Member<R> {
         self.idle = 0;
         let first = carried.sequence - carried.history.len() as u64;
         let is_next = self.published == self.handed
+            && self.published != 0
             && first <= self.handed + 1
             && self.handed < carried.sequence
-            && !self.own().is_expelled.load(Ordering::Relaxed);
+            && !self.own().is_expelled();
         if !is_next {
             return self.offer_after_loss(carried, found);
         }
@@ -225,10 +236,15 @@ impl<R: Shipped> Member<R> {
         carried: &Carried<'_, R>,
         found: &mut impl FnMut(u64, Option<&R>),
     ) -> Turn {
-        if self.own().is_expelled.load(Ordering::Acquire) {
+        if self.own().is_expelled() {
             return Turn::Behind;
         }
         let first = carried.sequence - carried.history.len() as u64;
+        if self.published == 0 {
+            // Where the log reaches back to the very first packet, that is the beginning.
+            let is_early = carried.sequence <= self.own().log.slots();
+            self.begin_behind(if is_early { 0 } else { first - 1 });
+        }
         let lost_to = match self.pending {
             Some(pending) if pending.sequence == carried.sequence => pending.lost_to,
             _ if carried.sequence <= self.published => return Turn::Late,
@@ -259,6 +275,14 @@ impl<R: Shipped> Member<R> {
         self.hand_on(carried)
     }
 
+    /// Joins a group whose first packet, of those that any core saw, came with a history that began
+    /// behind `last`: what was before, nobody can know.
+    fn begin_behind(&mut self, last: u64) {
+        let began = self.group.began.set_once(last + 1) - 1;
+        (self.handed, self.published) = (began, began);
+        self.stepped();
+    }
+
     /// Publishes the record of the packet that was handed on last but for its own record, which is
     /// known only when it is parsed.
     #[inline]
@@ -276,6 +300,12 @@ impl<R: Shipped> Member<R> {
     /// A poll without packets. Lost records go to `found`, as in [`Member::offer`].
     pub fn idle(&mut self, found: &mut impl FnMut(u64, Option<&R>)) -> Search {
         debug_assert_eq!(self.applied, self.handed, "a burst is stepped on before the next poll");
+        if self.published == 0 {
+            match self.group.began.load(Ordering::Acquire) {
+                0 => return Search::Done,
+                began => self.begin_behind(began - 1),
+            }
+        }
         let others = self.group.members.iter().map(|member| member.wanted.load(Ordering::Relaxed));
         let wanted = others.max().unwrap_or(0);
         if self.published < wanted {
@@ -315,7 +345,7 @@ impl<R: Shipped> Member<R> {
             match other.log.read(sequence) {
                 Entry::Known(record) => return Answer::Found(record),
                 Entry::Lost => {}
-                Entry::NotYet => is_open |= !other.is_expelled.load(Ordering::Acquire),
+                Entry::NotYet => is_open |= !other.is_expelled(),
                 Entry::Overwritten => is_forgotten = true,
             }
         }
@@ -326,7 +356,7 @@ impl<R: Shipped> Member<R> {
         }
     }
 
-    fn others(&self) -> impl Iterator<Item = (usize, &CachePadded<Published<R>>)> {
+    fn others(&self) -> impl Iterator<Item = (usize, &CachePadded<Published<R, M>>)> {
         self.group.members.iter().enumerate().filter(|(core, _)| *core != self.core)
     }
 
@@ -339,7 +369,7 @@ impl<R: Shipped> Member<R> {
         self.fruitless = 0;
         for (_, other) in self.others() {
             if other.log.read(sequence) == Entry::NotYet {
-                other.is_expelled.store(true, Ordering::Release);
+                other.expelled.store(1, Ordering::Release);
             }
         }
     }
@@ -358,6 +388,6 @@ impl<R: Shipped> Member<R> {
         self.pending = self.pending.filter(|pending| pending.sequence > applied);
         self.fruitless = 0;
         self.own().wanted.store(0, Ordering::Relaxed);
-        self.own().is_expelled.store(false, Ordering::Release);
+        self.own().expelled.store(0, Ordering::Release);
     }
 }

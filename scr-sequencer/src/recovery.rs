@@ -77,6 +77,11 @@ impl<R: Shipped, M: Memory> Group<R, M> {
         Arc::new(Group { members, began, patience })
     }
 
+    /// The packet before the first one of the group; 0 as long as it has none.
+    pub fn began(&self) -> u64 {
+        self.began.load(Ordering::Acquire).saturating_sub(1)
+    }
+
     /// The core that is furthest ahead, and the packet that its state is behind.
     pub fn foremost(&self) -> (usize, u64) {
         let applied = |(core, member): (usize, &CachePadded<Published<R, M>>)| {
@@ -144,7 +149,7 @@ pub enum Search {
     Behind,
 }
 
-/// What the other cores say of a packet that one has not got.
+/// What the cores say of a packet that one has not got.
 enum Answer<R> {
     Found(R),
     Nobody,
@@ -164,6 +169,11 @@ impl<R: Shipped, M: Memory> Member<R, M> {
     #[inline]
     pub fn handed(&self) -> u64 {
         self.handed
+    }
+
+    /// Whether the others go on without it.
+    pub fn is_expelled(&self) -> bool {
+        self.own().is_expelled()
     }
 
     #[inline]
@@ -339,9 +349,11 @@ impl<R: Shipped, M: Memory> Member<R, M> {
         Search::Done
     }
 
+    /// Asks all cores, this one too: it may have taken note of a history whose packet it then had to
+    /// give up.
     fn ask(&self, sequence: u64) -> Answer<R> {
         let (mut is_open, mut is_forgotten) = (false, false);
-        for (_, other) in self.others() {
+        for other in &self.group.members {
             match other.log.read(sequence) {
                 Entry::Known(record) => return Answer::Found(record),
                 Entry::Lost => {}
@@ -356,10 +368,6 @@ impl<R: Shipped, M: Memory> Member<R, M> {
         }
     }
 
-    fn others(&self) -> impl Iterator<Item = (usize, &CachePadded<Published<R, M>>)> {
-        self.group.members.iter().enumerate().filter(|(core, _)| *core != self.core)
-    }
-
     /// Expels who has not said anything of a packet for too long.
     fn wait_for(&mut self, sequence: u64) {
         self.fruitless += 1;
@@ -367,7 +375,7 @@ impl<R: Shipped, M: Memory> Member<R, M> {
             return;
         }
         self.fruitless = 0;
-        for (_, other) in self.others() {
+        for other in &self.group.members {
             if other.log.read(sequence) == Entry::NotYet {
                 other.expelled.store(1, Ordering::Release);
             }

@@ -88,6 +88,16 @@ impl<P: Replicable> Replicated<P> {
         self.handed
     }
 
+    /// Whether the others of its group go on without it.
+    pub fn is_expelled(&self) -> bool {
+        self.member.as_ref().is_some_and(Member::is_expelled)
+    }
+
+    /// Begins behind this packet, where nothing can be lost: the next one's history must begin there.
+    pub fn begin_behind(&mut self, sequence: u64) {
+        self.handed = sequence;
+    }
+
     /// Makes ready for a burst, behind which everything of the one before has been stepped on.
     pub fn begin(&mut self) {
         self.replay(self.filled);
@@ -112,10 +122,14 @@ impl<P: Replicable> Replicated<P> {
         }
         let Self { program, member, ticked, is_behind, .. } = self;
         let turn = match member {
-            Some(member) => member.offer(carried, &mut |sequence, record| match record {
-                Some(record) => replay(program, record, ticked, is_behind),
-                None => skipped(sequence),
-            }),
+            Some(member) => {
+                let turn = member.offer(carried, &mut |sequence, record| match record {
+                    Some(record) => replay(program, record, ticked, is_behind),
+                    None => skipped(sequence),
+                });
+                self.handed = member.handed();
+                turn
+            }
             None => turn_without_loss(self.handed, carried),
         };
         let Turn::Now(new) = turn else { return turn };

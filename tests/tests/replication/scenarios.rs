@@ -46,6 +46,8 @@ fn two_cores() -> Plan {
         loss_run: 1,
         swaps: 0,
         burst: 8,
+        in_flight: 0,
+        cut_off: None,
         pauses: false,
         before: 0,
         lost: Vec::new(),

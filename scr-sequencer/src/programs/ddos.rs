@@ -291,3 +291,54 @@ impl Replicable for Ddos {
         self.table.digest(mix(0, self.now.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ddos(sources: usize, now: u32) -> Ddos {
+        let config = Config { sources, one_in: 8, window: 64, ..Config::default() };
+        Ddos { now, ..Ddos::new(&config).expect("good settings") }
+    }
+
+    /// Sources of which some are above their share.
+    fn source(packet: u32) -> Record {
+        let number = packet.wrapping_mul(0x9e37_79b9) >> 27;
+        Record { source: (1 + number * number / 64).into() }
+    }
+
+    #[test]
+    fn numbers_may_wrap_and_sets_may_be_cleaned_at_any_time() {
+        let mut programs = [ddos(1000, 0), ddos(1000, u32::MAX - 700), ddos(1000, 1 << 31)];
+        programs[2].cleaning = 1;
+        let mut dropped = 0;
+        for packet in 0..5_000 {
+            let record = source(packet);
+            let step = |program: &mut Ddos| program.step(&record, &Hashed::default(), &mut ());
+            let [verdict, wrapped, cleaned] = programs.each_mut().map(step);
+            assert_eq!((verdict, verdict), (wrapped, cleaned), "packet {packet}");
+            dropped += u32::from(verdict != Verdict::Pass);
+        }
+        assert!((500..4_500).contains(&dropped), "{dropped} dropped");
+        assert!(programs[2].table.len() < programs[0].table.len());
+    }
+
+    #[test]
+    fn who_was_silent_for_all_numbers_is_not_blocked() {
+        let mut ddos = ddos(1000, 0);
+        let (loud, other) = (Record { source: 7.into() }, Record { source: 9.into() });
+        let mut step = |now: Option<u32>, record: &Record| {
+            ddos.now = now.unwrap_or(ddos.now);
+            let verdict = ddos.step(record, &Hashed::default(), &mut ());
+            (verdict, ddos.table.len(), ddos.cleaning + 1, ddos.table.sets() as u32)
+        };
+        let (.., interval, sets) = (0..100).map(|_| step(None, &loud)).last().expect("packets");
+        assert_eq!(step(None, &loud).0, Verdict::Drop(DropReason::SourceBlocked));
+        assert_eq!(interval * sets, 1 << 30);
+        // Of 2^30 packets only those behind which a set is cleaned.
+        let ends = (1..=sets).map(|turn| step(Some(turn * interval - 1), &other).1);
+        assert_eq!(ends.last(), Some(1), "only the other one is left");
+        // The number at which it was blocked comes again.
+        assert_eq!(step(Some(100), &loud).0, Verdict::Pass);
+    }
+}

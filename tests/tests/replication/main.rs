@@ -14,6 +14,11 @@ use rand::RngExt;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use scr_sequencer::Replicable;
+use scr_sequencer::programs::bucket::{self, Policer};
+use scr_sequencer::programs::conntrack::{self, Conntrack};
+use scr_sequencer::programs::ddos::{self, Ddos};
+use scr_sequencer::programs::heavy::{self, Heavy};
+use scr_sequencer::programs::knock::{self, Knock};
 
 use chain::Chain;
 use traffic::Traffic;
@@ -47,13 +52,75 @@ fn simulate<P: Replicable<Event: PartialEq + std::fmt::Debug>>(make: impl Fn(u64
     all
 }
 
-#[test]
-fn cores_that_may_lose_packets_agree() {
-    let seen = simulate(Chain::new);
-    // All that is to be proved has happened.
-    let Seen { verdicts, missed, skipped, late, copies, expelled } = seen;
+/// That all happened that is to be proved; `drops` of a thousand packets, at least.
+fn demand(seen: &Seen, drops: usize) {
+    let Seen { verdicts, missed, skipped, late, copies, expelled, .. } = *seen;
     if from_environment("KRONO_SEED").is_none() {
         assert!(verdicts > 100_000 && missed > 1000 && skipped > 100, "{seen:?}");
+        assert!(seen.drops >= verdicts / 1000 * drops, "{seen:?}");
         assert!(late > 10 && copies > 10 && expelled > 0, "{seen:?}");
     }
+}
+
+#[test]
+fn a_program_that_forgives_nothing() {
+    demand(&simulate(Chain::new), 400);
+}
+
+#[test]
+fn ddos_mitigator() {
+    let deny = vec!["100.64.0.3/32".parse().expect("a prefix")];
+    let config = ddos::Config { sources: 16, one_in: 4, window: 20, deny, ..Default::default() };
+    demand(
+        &simulate(|seed| valid(Ddos::new(&ddos::Config { seed: key(seed), ..config.clone() }))),
+        20,
+    );
+}
+
+#[test]
+fn heavy_hitter_monitor() {
+    let config = heavy::Config { flows: 16, threshold: 5000, idle: 30, ..Default::default() };
+    let make = |seed| valid(Heavy::new(&heavy::Config { seed: key(seed), ..config.clone() }));
+    demand(&simulate(make), 0);
+}
+
+#[test]
+fn token_bucket_policer() {
+    let config = bucket::Config { flows: 16, rate: 200, burst: 5, ..Default::default() };
+    let make = |seed| valid(Policer::new(&bucket::Config { seed: key(seed), ..config.clone() }));
+    demand(&simulate(make), 20);
+}
+
+#[test]
+fn port_knocking_firewall() {
+    let config = knock::Config {
+        sources: 8,
+        sequence: vec![100, 101],
+        protected: vec![102..=103],
+        close_on_fin: true,
+        ..Default::default()
+    };
+    let make = |seed| valid(Knock::new(&knock::Config { seed: key(seed), ..config.clone() }));
+    demand(&simulate(make), 20);
+}
+
+#[test]
+fn tcp_connection_tracker() {
+    let config = conntrack::Config { connections: 24, is_strict: false, ..Default::default() };
+    let make = |seed: u64| {
+        let is_strict = seed.is_multiple_of(2);
+        valid(Conntrack::new(&conntrack::Config { seed: key(seed), is_strict, ..config.clone() }))
+    };
+    demand(&simulate(make), 20);
+}
+
+fn valid<P, E: std::fmt::Debug>(program: Result<P, E>) -> P {
+    program.expect("valid settings")
+}
+
+/// A secret for a program's table.
+fn key(seed: u64) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&seed.to_le_bytes());
+    key
 }

@@ -75,6 +75,7 @@ impl Plan {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) verdicts: usize,
+    pub(crate) drops: usize,
     /// Packets that the packets of a core did not tell it of, so that it had to ask.
     pub(crate) missed: usize,
     /// Those that no core had.
@@ -87,6 +88,7 @@ pub(crate) struct Seen {
 impl Seen {
     pub(crate) fn add(&mut self, other: &Seen) {
         self.verdicts += other.verdicts;
+        self.drops += other.drops;
         self.missed += other.missed;
         self.skipped += other.skipped;
         self.late += other.late;
@@ -298,6 +300,7 @@ impl<'t, P: Replicable<Event: PartialEq + Debug>> World<'t, P> {
             let again = self.decisions.insert(before + 1 + index as u64, (verdict, events));
             assert!(again.is_none(), "{index} was decided twice");
             self.seen.verdicts += 1;
+            self.seen.drops += usize::from(matches!(verdict, Verdict::Drop(_)));
         }
         core.replica.begin();
     }

@@ -1,5 +1,6 @@
 //! When to look at which record again: one word per record, swept in a circle.
 
+use crate::replicable::Digest;
 use crate::time::Ticks;
 
 /// The deadlines of an array of records.
@@ -66,6 +67,27 @@ impl<'m> Deadlines<'m> {
             calls: 0,
             calls_before: 1,
         }
+    }
+
+    /// Becomes what `other` is, for an array of the same size.
+    ///
+    /// # Panics
+    /// If it is of another.
+    pub fn copy_from(&mut self, other: &Deadlines<'_>) {
+        self.at.copy_from_slice(other.at);
+        (self.high_water, self.cursor) = (other.high_water, other.cursor);
+        (self.due, self.stride, self.debt) = (other.due, other.stride, other.debt);
+        (self.now, self.scheduled) = (other.now, other.scheduled);
+        (self.calls, self.calls_before) = (other.calls, other.calls_before);
+    }
+
+    /// Adds all deadlines, and when the sweep will look at each.
+    pub fn add_to(&self, digest: &mut Digest) {
+        digest.add_all(&self.at[..self.high_water]);
+        digest.add(self.due);
+        let places = [self.cursor, self.stride, self.debt, self.scheduled, self.calls];
+        places.into_iter().chain([self.calls_before]).for_each(|place| digest.add(place as u64));
+        digest.add(self.now.0.into());
     }
 
     /// Has the record at `index` looked at when `deadline` is reached, which must lie no more

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::replicable::Digest;
+
 /// Hands out the indices of an array of records, last freed first.
 ///
 /// The links of the list lie in the free records themselves, where the caller keeps them: they
@@ -58,6 +60,11 @@ impl FreeList {
         set_next(self.head);
         self.head = index;
         self.len -= 1;
+    }
+
+    /// Adds which record is given next.
+    pub fn add_to(&self, digest: &mut Digest) {
+        [self.head, self.fresh, self.len].into_iter().for_each(|word| digest.add(word.into()));
     }
 
     /// Records in use.

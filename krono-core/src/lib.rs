@@ -21,6 +21,7 @@ pub mod packet;
 pub mod parse;
 pub mod ports;
 pub mod program;
+pub mod replicable;
 pub mod reply;
 pub mod rewrite;
 pub mod router;

@@ -20,6 +20,8 @@
 use arrayvec::ArrayVec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::replicable::Digest;
+
 /// Entries that a bucket holds.
 pub const SLOTS: usize = 8;
 
@@ -230,6 +232,21 @@ impl<'m> FlowTable<'m> {
         let slots = entries.saturating_mul(10).div_ceil(9);
         let buckets = slots.div_ceil(SLOTS).next_multiple_of(2);
         if buckets == 0 { 2 } else { buckets }
+    }
+
+    /// Becomes what `other` is, a table of the same size.
+    ///
+    /// # Panics
+    /// If it is of another.
+    pub fn copy_from(&mut self, other: &FlowTable<'_>) {
+        self.buckets.copy_from_slice(other.buckets);
+        (self.len, self.inserts) = (other.len, other.inserts);
+    }
+
+    /// Adds all entries and their places.
+    pub fn add_to(&self, digest: &mut Digest) {
+        digest.add_all(self.buckets);
+        digest.add(self.inserts.into());
     }
 
     /// An empty table in `buckets`, all of them [`Bucket::EMPTY`]. Touches none of them. Of an odd

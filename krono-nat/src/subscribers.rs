@@ -6,6 +6,7 @@ use krono_core::drop::DropReason;
 use krono_core::freelist::FreeList;
 use krono_core::hash::HashKey;
 use krono_core::packet::Protocol;
+use krono_core::replicable::Digest;
 use krono_core::table::{self, FlowTable};
 use krono_core::time::Ticks;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -35,7 +36,7 @@ const TOLD_INTERVAL: u32 = krono_core::time::TICKS_PER_SECOND;
 const TOLD_PER_TICK: u32 = 64;
 
 /// How many subscribers were told of exhaustion lately.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
     tick: Ticks,
     count: u32,
@@ -45,6 +46,10 @@ impl Told {
     /// Whether nobody else need be told now.
     pub(crate) fn is_enough(&self, now: Ticks) -> bool {
         self.tick == now && self.count >= TOLD_PER_TICK
+    }
+
+    pub(crate) fn add_to(&self, digest: &mut Digest) {
+        digest.add(u64::from(self.tick.0) << 32 | u64::from(self.count));
     }
 
     /// One is told.
@@ -70,6 +75,19 @@ impl<'m> Subscribers<'m> {
     ) -> Subscribers<'m> {
         let free = FreeList::new(records.len() as u32);
         Subscribers { records, table, free, hash }
+    }
+
+    /// Becomes what `other` is.
+    pub(crate) fn copy_from(&mut self, other: &Subscribers<'_>) {
+        self.records.copy_from_slice(other.records);
+        self.table.copy_from(&other.table);
+        self.free.clone_from(&other.free);
+    }
+
+    pub(crate) fn add_to(&self, digest: &mut Digest) {
+        digest.add_all(&self.records[..self.free.high_water() as usize]);
+        self.table.add_to(digest);
+        self.free.add_to(digest);
     }
 
     pub(crate) fn len(&self) -> u32 {

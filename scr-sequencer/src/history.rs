@@ -2,7 +2,7 @@
 
 use krono_core::time::Moment;
 
-use crate::replicable::Shipped;
+use crate::Shipped;
 
 /// A packet's number, its time, and the records of those before it.
 #[derive(Clone, Copy, Debug)]

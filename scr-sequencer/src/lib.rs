@@ -7,7 +7,7 @@
 //! ```
 //!
 //! A sequencer gives every packet a number and the time, and sprays packets over the cores round
-//! robin, each with the [records](Replicable) of those that went to the other cores in between. A
+//! robin, each with the [records](Shipped) of those that went to the other cores in between. A
 //! core first replays these on its own copy of the state, then decides its own packet: so it does
 //! for all packets what the state asks for, and the dear rest (driver, parsing, sending) for one in
 //! N only (Xu et al., "State-Compute Replication: Parallelizing High-Speed Stateful Packet
@@ -21,8 +21,7 @@ pub mod history;
 pub mod log;
 pub mod programs;
 pub mod recovery;
-mod replicable;
 mod replicated;
 
-pub use replicable::{Replicable, Shipped};
+pub use krono_core::replicable::{Replicable, Shipped};
 pub use replicated::Replicated;

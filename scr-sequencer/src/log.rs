@@ -12,7 +12,7 @@ use std::sync::atomic::{self, AtomicU64, Ordering};
 
 use zerocopy::IntoBytes;
 
-use crate::replicable::Shipped;
+use crate::Shipped;
 
 /// The atomics that a log is made of, so that it can be made of those of a model checker.
 pub trait Memory: Debug {

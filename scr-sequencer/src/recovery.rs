@@ -27,9 +27,9 @@ use std::sync::atomic::Ordering;
 
 use crossbeam::utils::CachePadded;
 
+use crate::Shipped;
 use crate::history::Carried;
 use crate::log::{Atomics, Entry, Log, Memory, Word};
-use crate::replicable::Shipped;
 
 /// How patient the cores of a group are, in polls that bring nothing.
 #[derive(Clone, Copy, Debug)]

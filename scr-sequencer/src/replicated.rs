@@ -6,9 +6,9 @@ use krono_core::packet::{PacketMeta, Side};
 use krono_core::program::{Events, Program, Slot, Translation, Verdict};
 use krono_core::time::{Moment, Ticks};
 
+use crate::Replicable;
 use crate::history::{Carried, History};
 use crate::recovery::{Member, Search, Turn};
-use crate::replicable::Replicable;
 
 /// A program whose state goes through all packets of a group, of which this core gets some.
 ///

@@ -32,7 +32,10 @@ pub use taken::TakenPorts;
 
 use std::ops::RangeInclusive;
 
+use zerocopy::IntoBytes;
+
 use crate::packet::{Endpoint, Protocol};
+use crate::replicable::Digest;
 use crate::table::prefetch;
 use crate::time::{Span, Ticks};
 use bank::{CLASSES, Class, PORTS, PortRange};
@@ -145,6 +148,30 @@ impl<'m> Ports<'m> {
         let is_empty = |classes: &[PortRange; CLASSES]| classes.iter().all(|r| r.is_empty());
         assert!(!ranges.iter().any(is_empty), "the range of ports {range:?} has a port");
         Ports { pool, ranges, memory, next_bank: (0, 0) }
+    }
+
+    /// Becomes what `other` is, of the same pool and range.
+    ///
+    /// # Panics
+    /// If its pool is of another size.
+    pub fn copy_from(&mut self, other: &Ports<'_>) {
+        self.memory.entries.copy_from_slice(other.memory.entries);
+        self.memory.taken.as_mut_bytes().copy_from_slice(other.memory.taken.as_bytes());
+        self.memory.banks.copy_from_slice(other.memory.banks);
+        self.next_bank = other.next_bank;
+    }
+
+    /// Adds which ports are taken, by whom, and which are given next.
+    pub fn add_to(&self, digest: &mut Digest) {
+        let banks = self.memory.entries.chunks(PORTS).zip(self.memory.taken.iter());
+        for (bank, (entries, taken)) in banks.enumerate() {
+            digest.add(bank as u64);
+            for port in taken.iter() {
+                digest.add(u64::from(port) << 32 | u64::from(entries[usize::from(port)]));
+            }
+        }
+        digest.add_all(self.memory.banks);
+        digest.add((self.next_bank.0 as u64) << 32 | u64::from(self.next_bank.1));
     }
 
     /// The addresses.

@@ -29,6 +29,16 @@ impl TakenPorts {
     pub const NONE: TakenPorts =
         TakenPorts { ports: [0; PORTS / WORD], full: [0; PORTS / WORD / WORD] };
 
+    /// The ports that are taken, in order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = u16> {
+        let ports = |(word, bits): (usize, &u64)| {
+            let bits = std::iter::successors(Some(*bits), |bits| Some(bits & bits.wrapping_sub(1)));
+            bits.take_while(|bits| *bits != 0)
+                .map(move |bits| (word * WORD) as u16 + bits.trailing_zeros() as u16)
+        };
+        self.ports.iter().enumerate().flat_map(ports)
+    }
+
     #[inline]
     pub(super) fn contains(&self, port: u16) -> bool {
         has_bit(&self.ports, port.into())

@@ -28,7 +28,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::table::{Hashed, Inserted, Table, mix};
 use super::{Flow, FourTuple, Marks, Mistake, Mistakes};
-use crate::replicable::Replicable;
+use crate::Replicable;
 
 /// The settings of a policer.
 #[derive(Clone, Debug)]

@@ -34,7 +34,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 use super::flow::{endpoint, word};
 use super::table::{Hashed, Inserted, Table, mix};
 use super::{FourTuple, Mistake, Mistakes};
-use crate::replicable::Replicable;
+use crate::Replicable;
 
 /// The settings of a tracker.
 #[derive(Clone, Debug)]

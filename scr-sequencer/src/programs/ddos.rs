@@ -32,7 +32,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::table::{Hashed, Inserted, Table, mix};
 use super::{Mistake, Mistakes, PrefixSet};
-use crate::replicable::Replicable;
+use crate::Replicable;
 
 /// The settings of a mitigator.
 #[derive(Clone, Debug)]

@@ -29,7 +29,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::table::{Hashed, Inserted, Table, mix};
 use super::{Marks, Mistake, Mistakes};
-use crate::replicable::Replicable;
+use crate::Replicable;
 
 /// The longest sequence.
 pub const KNOCKS_MAX: usize = 15;

@@ -130,7 +130,7 @@ struct World<'t, P: Replicable> {
 /// # Panics
 /// If they differ.
 pub(crate) fn run<P: Replicable<Event: PartialEq + Debug>>(
-    make: impl Fn() -> P,
+    mut make: impl FnMut() -> P,
     traffic: &[Arriving],
     plan: &Plan,
     random: &mut impl Rng,
@@ -139,7 +139,7 @@ pub(crate) fn run<P: Replicable<Event: PartialEq + Debug>>(
     let last = traffic.last().map_or(Moment::default(), |arriving| arriving.moment);
     let nothing = Arriving { packet: None, moment: last };
     let all: Vec<_> = traffic.iter().copied().chain(vec![nothing; 2 * plan.cores]).collect();
-    let mut world = World::new(&make, &all, plan);
+    let mut world = World::new(&mut make, &all, plan);
     while world.sent < all.len() {
         if random.random_ratio(1, 3) {
             for _ in 0..random.random_range(1..=3 * plan.cores) {
@@ -161,9 +161,9 @@ pub(crate) fn run<P: Replicable<Event: PartialEq + Debug>>(
 }
 
 impl<'t, P: Replicable<Event: PartialEq + Debug>> World<'t, P> {
-    fn new(make: impl Fn() -> P, traffic: &'t [Arriving], plan: &'t Plan) -> Self {
+    fn new(mut make: impl FnMut() -> P, traffic: &'t [Arriving], plan: &'t Plan) -> Self {
         let group = plan.recovers.then(|| Group::new(plan.cores, plan.slots, plan.patience));
-        let core = |index| {
+        let mut core = |index| {
             let member = group.as_ref().map(|group| Member::new(group.clone(), index));
             let mut replica = Replicated::new(make(), plan.cores - 1, member);
             if group.is_none() {
@@ -180,7 +180,7 @@ impl<'t, P: Replicable<Event: PartialEq + Debug>> World<'t, P> {
             traffic,
             records: traffic.iter().map(record).collect(),
             plan,
-            cores: (0..plan.cores).map(core).collect(),
+            cores: (0..plan.cores).map(&mut core).collect(),
             group,
             decisions: BTreeMap::new(),
             seen: Seen::default(),

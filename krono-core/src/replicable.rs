@@ -2,9 +2,10 @@
 
 use std::fmt::Debug;
 
-use krono_core::program::Program;
-use krono_core::time::Ticks;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::program::Program;
+use crate::time::Ticks;
 
 /// A record as it travels: bytes of a fixed number, all of which any packet may hold, so that
 /// histories are read where they lie.
@@ -56,4 +57,31 @@ pub trait Replicable: Program<Record: Shipped> {
     /// A number of 64 bits over all state that may decide about a packet to come: equal states have
     /// equal digests, and different ones almost never.
     fn digest(&self) -> u64;
+}
+
+/// Digests state word by word: equal sequences of words have equal digests.
+///
+/// It tells apart what went different ways by mistake, and resists nobody who wants it to fail.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Digest(u64);
+
+impl Digest {
+    /// Adds a number.
+    #[inline]
+    pub fn add(&mut self, word: u64) {
+        let mixed = (self.0 ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = mixed ^ mixed >> 29;
+    }
+
+    /// Adds values as the bytes that they are.
+    pub fn add_all<T: IntoBytes + Immutable>(&mut self, values: &[T]) {
+        let (words, rest) = values.as_bytes().as_chunks();
+        words.iter().for_each(|word| self.add(u64::from_le_bytes(*word)));
+        rest.iter().for_each(|byte| self.add(u64::from(*byte)));
+    }
+
+    /// The digest of what was added.
+    pub fn finish(self) -> u64 {
+        self.0
+    }
 }

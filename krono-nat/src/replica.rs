@@ -191,3 +191,56 @@ impl Replicable for Replica<'_> {
         digest.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use proptest::sample::select;
+
+    use super::*;
+
+    fn endpoint() -> impl Strategy<Value = Endpoint> {
+        any::<(u32, u16)>().prop_map(|(addr, port)| Endpoint::new(addr.into(), port))
+    }
+
+    fn tcp() -> impl Strategy<Value = TcpMeta> {
+        any::<(u32, u32, u16, u16, u8, u8)>().prop_map(
+            |(seq, ack, window, payload_len, flags, window_scale)| {
+                let flags = TcpFlags(flags);
+                TcpMeta { seq, ack, window, payload_len, flags, window_scale }
+            },
+        )
+    }
+
+    fn record() -> impl Strategy<Value = Record> {
+        let flow = (tcp(), endpoint(), endpoint(), select(&KINDS[..]), select(&Protocol::ALL[..]));
+        (any::<u32>(), flow, select(&Side::BOTH[..]), any::<bool>()).prop_map(
+            |(now, (tcp, src, dst, kind, protocol), side, to_quoted_sender)| {
+                let flow = FlowMeta { tcp, src, dst, kind, protocol };
+                Record { now: Ticks(now), flow, side, to_quoted_sender }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn a_record_arrives_as_it_was_sent(record in record()) {
+            let shipment = Shipment::new(&record);
+            prop_assert_eq!(shipment.record(), Some(record));
+            prop_assert_eq!(<Replica<'_> as Replicable>::time(&shipment), Some(record.now));
+        }
+
+        #[test]
+        fn other_bytes_are_a_record_or_none(bytes: [u8; 32]) {
+            let shipment = Shipment::read_from_bytes(&bytes).expect("32 bytes");
+            if let Some(record) = shipment.record() {
+                prop_assert_eq!(Shipment::new(&record).record(), Some(record));
+            }
+        }
+    }
+
+    #[test]
+    fn zeros_are_no_record() {
+        assert_eq!(Shipment::default().record(), None);
+    }
+}

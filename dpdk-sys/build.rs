@@ -21,7 +21,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_mempool_(avail_count|in_use_count)",
     "rte_openlog_stream",
     "rte_pktmbuf_(free_bulk|pool_create)",
-    "rte_ring_(create|free)",
+    "rte_ring_(create|free|get_memsize|init)",
     "rte_strerror",
     "fopencookie",
     "shim_.*",

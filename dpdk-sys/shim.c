@@ -32,6 +32,21 @@ struct rte_mbuf *shim_ring_dequeue(struct rte_ring *ring)
 	return rte_ring_dequeue(ring, &mbuf) == 0 ? mbuf : NULL;
 }
 
+unsigned int shim_ring_enqueue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count)
+{
+	return rte_ring_enqueue_burst(ring, (void *const *)mbufs, count, NULL);
+}
+
+unsigned int shim_ring_dequeue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count)
+{
+	return rte_ring_dequeue_burst(ring, (void **)mbufs, count, NULL);
+}
+
+unsigned int shim_ring_free_count(const struct rte_ring *ring)
+{
+	return rte_ring_free_count(ring);
+}
+
 /* rte_errno and the lcore id are thread-local variables, which bindings cannot name. */
 int shim_errno(void)
 {

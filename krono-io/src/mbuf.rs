@@ -53,6 +53,11 @@ impl Mbuf {
         unsafe { self.0.as_mut() }
     }
 
+    /// Where the buffer's `rte_mbuf` is.
+    pub(crate) fn place(&self) -> NonNull<rte_mbuf> {
+        self.0
+    }
+
     /// Whether the buffer is plain memory of [`mem`], which no DPDK driver may get.
     #[inline]
     pub(crate) fn is_mem(&self) -> bool {
@@ -84,6 +89,30 @@ impl Mbuf {
         let room =
             unsafe { slice::from_raw_parts(mbuf.buf_addr.cast::<u8>(), usize::from(mbuf.buf_len)) };
         &room[usize::from(mbuf.data_off)..][..usize::from(mbuf.data_len)]
+    }
+
+    /// Bytes beside the frame that belong to whoever has the buffer: as many as its pool was made
+    /// with. They stay what they are until somebody writes them, from one frame to the next.
+    #[inline]
+    pub fn private(&self) -> &[u8] {
+        if self.is_mem() {
+            return mem::private(self);
+        }
+        let len = usize::from(self.raw().priv_size);
+        // SAFETY: the private area of a buffer of DPDK's pools follows its mbuf, and is as long as
+        // that says.
+        unsafe { slice::from_raw_parts(self.0.add(1).cast::<u8>().as_ptr(), len) }
+    }
+
+    /// The same, to be written.
+    #[inline]
+    pub fn private_mut(&mut self) -> &mut [u8] {
+        if self.is_mem() {
+            return mem::private_mut(self);
+        }
+        let len = usize::from(self.raw().priv_size);
+        // SAFETY: as in `private`, and ours alone.
+        unsafe { slice::from_raw_parts_mut(self.0.add(1).cast::<u8>().as_ptr(), len) }
     }
 
     /// The length of the whole frame, bytes.

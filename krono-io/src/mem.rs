@@ -23,9 +23,17 @@ const CABLE_FRAMES: usize = 4096;
 /// # Panics
 /// If a frame of this MTU does not fit a buffer (64 KiB with its headroom).
 pub fn pool(buffers: usize, mtu: u16) -> Pool {
+    pool_with_private(buffers, mtu, 0)
+}
+
+/// A pool as [`pool`] makes it, with so many bytes of [`Mbuf::private`] to each buffer.
+///
+/// # Panics
+/// As [`pool`] does.
+pub fn pool_with_private(buffers: usize, mtu: u16, private: u16) -> Pool {
     let room = frame_room(mtu) + usize::from(HEADROOM);
     let room = u16::try_from(room).expect("an MTU that fits a buffer");
-    let free = (0..buffers).map(|_| Box::new(Buffer::new(room))).collect();
+    let free = (0..buffers).map(|_| Box::new(Buffer::new(room, private))).collect();
     Pool::of_memory(Arc::new(MemPool { buffers, free: Mutex::new(free) }))
 }
 
@@ -158,15 +166,17 @@ struct Buffer {
     /// `None` while it is free, so that freeing it twice cannot pass unnoticed.
     home: Option<Arc<MemPool>>,
     room: Box<[u8]>,
+    private: Box<[u8]>,
 }
 
 // SAFETY: the pointers in the mbuf are to the buffer's own room, or null.
 unsafe impl Send for Buffer {}
 
 impl Buffer {
-    fn new(room: u16) -> Self {
-        let room = vec![0; usize::from(room)].into_boxed_slice();
-        Buffer { mbuf: rte_mbuf::default(), home: None, room }
+    fn new(room: u16, private: u16) -> Self {
+        let bytes = |count: u16| vec![0; usize::from(count)].into_boxed_slice();
+        let (room, private) = (bytes(room), bytes(private));
+        Buffer { mbuf: rte_mbuf::default(), home: None, room, private }
     }
 }
 
@@ -196,6 +206,20 @@ impl MemPool {
     pub(crate) fn in_use(&self) -> usize {
         self.buffers - self.free_list().len()
     }
+}
+
+/// The private bytes of the buffer that this mbuf starts, for [`Mbuf::private`].
+pub(crate) fn private(mbuf: &Mbuf) -> &[u8] {
+    debug_assert!(mbuf.is_mem());
+    // SAFETY: `Mbuf` calls this for mbufs that `alloc` made of a `Buffer`, which they start.
+    unsafe { &mbuf.place().cast::<Buffer>().as_ref().private }
+}
+
+/// The same, to be written.
+pub(crate) fn private_mut(mbuf: &mut Mbuf) -> &mut [u8] {
+    debug_assert!(mbuf.is_mem());
+    // SAFETY: as above, and the `Mbuf` is borrowed as the only one.
+    unsafe { &mut mbuf.place().cast::<Buffer>().as_mut().private }
 }
 
 /// Gives a buffer, and the segments behind it, back to their pools; for `Mbuf`'s drop.

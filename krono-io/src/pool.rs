@@ -30,6 +30,8 @@ pub struct PoolConfig {
     pub buffers: u32,
     /// The largest IP packet that is to fit one buffer, bytes.
     pub mtu: u16,
+    /// Bytes of each buffer for [`Mbuf::private`], a multiple of 8.
+    pub private: u16,
 }
 
 /// A pool of packet buffers; a clone is the same pool.
@@ -109,7 +111,7 @@ impl Pool {
                 name.as_ptr(),
                 config.buffers,
                 cache,
-                0,
+                config.private,
                 room,
                 any_socket,
             )
@@ -120,7 +122,9 @@ impl Pool {
                 libc::ENOMEM => PoolError::Memory {
                     name: config.name.clone(),
                     buffers: config.buffers,
-                    bytes: usize::from(room) + size_of::<dpdk_sys::rte_mbuf>(),
+                    bytes: usize::from(room)
+                        + usize::from(config.private)
+                        + size_of::<dpdk_sys::rte_mbuf>(),
                 },
                 _ => refused(error_text(-1)),
             });

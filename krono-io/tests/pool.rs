@@ -34,11 +34,26 @@ fn an_empty_pool_gives_nothing_and_recovers() {
     assert!(mbuf.write(&[1; 1522]), "an MTU of 1500 leaves room for a VLAN tag and a checksum");
     drop(mbuf);
 
-    let jumbo = PoolConfig { name: "jumbo".into(), buffers: 15, mtu: 8960 };
+    let jumbo = PoolConfig { name: "jumbo".into(), buffers: 15, mtu: 8960, private: 0 };
     assert!(Pool::new(&eal, &jumbo).unwrap().alloc().unwrap().write(&[1; 8982]));
 
+    // What lies beside a frame is as long as it was asked for, and the frame's room is its own.
+    let roomy = PoolConfig { name: "roomy".into(), buffers: 15, mtu: 1500, private: 416 };
+    for pool in [Pool::new(&eal, &roomy).unwrap(), mem::pool_with_private(15, 1500, 416)] {
+        let mut mbuf = pool.alloc().unwrap();
+        mbuf.private_mut().fill(7);
+        let frame = mbuf.frame();
+        frame.room.fill(9);
+        assert_eq!(mbuf.private(), [7; 416]);
+        mbuf.private_mut().fill(8);
+        assert!(mbuf.frame().room.iter().all(|byte| *byte == 9));
+        let others: Vec<Mbuf> = std::iter::from_fn(|| pool.alloc()).collect();
+        assert!(others.iter().all(|other| other.private().iter().all(|byte| *byte == 0)));
+    }
+    assert_eq!(pool.alloc().unwrap().private().len(), 0);
+
     let error = |name: &str, buffers, mtu| {
-        Pool::new(&eal, &PoolConfig { name: name.into(), buffers, mtu }).err().unwrap()
+        Pool::new(&eal, &PoolConfig { name: name.into(), buffers, mtu, private: 0 }).err().unwrap()
     };
     let memory = error("big", 1_000_000, 1500);
     assert!(matches!(memory, PoolError::Memory { .. }));

@@ -96,6 +96,7 @@ impl Ports {
                 name: format!("krono-{index}"),
                 buffers: u32::try_from(share / room).unwrap_or(u32::MAX),
                 mtu: port.mtu,
+                private: 0,
             };
             let pool = Pool::new(eal, &pool).with_context(|| format!("port {}", port.name))?;
             let queues = queues_of(config, index);

@@ -24,6 +24,7 @@ pub(super) fn pool(eal: &Eal, profile: &Profile) -> Result<Pool, Failed> {
         // Pools are made best of 2^n - 1 buffers.
         buffers: (buffers + 1).next_power_of_two() as u32 - 1,
         mtu: profile.inside.mtu.max(profile.outside.mtu),
+        private: 0,
     };
     Pool::new(eal, &config).map_err(|error| Failed(error.to_string()))
 }

@@ -74,7 +74,7 @@ impl Lab {
     /// A relay that translates, with these faults.
     pub fn new(profile: &Profile, planted: &[Planted]) -> Lab {
         let eal = Eal::start(&profile.eal).unwrap_or_else(|error| panic!("{error}"));
-        let pool = PoolConfig { name: "lab".into(), buffers: 32_767, mtu: 1500 };
+        let pool = PoolConfig { name: "lab".into(), buffers: 32_767, mtu: 1500, private: 0 };
         let pool = Pool::new(&eal, &pool).unwrap();
         let queues = profile.lcores.len() as u16;
         let config = PortConfig {

@@ -21,7 +21,7 @@ pub(crate) fn start() -> Eal {
 }
 
 pub(crate) fn pool(eal: &Eal, name: &str, buffers: u32) -> Pool {
-    let config = PoolConfig { name: name.into(), buffers, mtu: 1500 };
+    let config = PoolConfig { name: name.into(), buffers, mtu: 1500, private: 0 };
     Pool::new(eal, &config).unwrap_or_else(|error| panic!("{error}"))
 }
 

@@ -23,6 +23,8 @@ pub mod programs;
 pub mod recovery;
 mod replicable;
 mod replicated;
+pub mod room;
+pub mod sequencer;
 
 pub use replicable::{Replicable, Shipped};
 pub use replicated::Replicated;

@@ -25,6 +25,7 @@ mod replicable;
 mod replicated;
 pub mod room;
 pub mod sequencer;
+pub mod wire;
 
 pub use replicable::{Replicable, Shipped};
 pub use replicated::Replicated;

@@ -97,6 +97,14 @@ drop_reasons! {
     PortsExhausted "ports_exhausted" "The subscriber's public address has no free port (RFC 6888, REQ-11).";
     SessionsFull "sessions_full" "The session table of the shard is full.";
     SubscribersFull "subscribers_full" "The subscriber table of the shard is full.";
+    // The programs of scr-sequencer
+    SourceListed "source_listed" "The source is on the list of those that are always dropped.";
+    SourceBlocked "source_blocked" "The source sends more than its share of all packets.";
+    RateExceeded "rate_exceeded" "The flow exceeds its rate: its token bucket is empty.";
+    BucketsFull "buckets_full" "There is no place for the flow's token bucket: none of those in its sets is full.";
+    PortClosed "port_closed" "The port is protected, and its source has not knocked.";
+    KnockersFull "knockers_full" "There is no place for a source that knocks: all of those in its set are open.";
+    ConnectionsFull "connections_full" "There is no place for the new connection: all of those in its sets are established.";
     // Leaving
     NoHeadroom "no_headroom" "The buffer has no room for the headers of the answer.";
     TxFull "tx_full" "The transmit queue took no more.";

@@ -43,6 +43,8 @@ drop_reasons! {
     MacSourceBad "mac_source_bad" "The source MAC is a group address, which no station has (IEEE 802.3, 3.2.3).";
     MacNotOurs "mac_not_ours" "The destination MAC is another station's.";
     VlanUnknown "vlan_unknown" "The VLAN tag is not the one of this side of the shard.";
+    // What a sequencer puts in front of a frame
+    ScrHeaderBad "scr_header_bad" "The frame ends within the history that a sequencer put in front of it, or that history's numbers are impossible.";
     // ARP
     ArpMalformed "arp_malformed" "The ARP packet is not a request or reply for IPv4 over Ethernet, or its addresses are impossible.";
     ArpNotOurs "arp_not_ours" "The ARP request asks for an address that this shard does not answer for.";

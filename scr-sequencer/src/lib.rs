@@ -22,6 +22,9 @@ pub mod log;
 pub mod programs;
 pub mod recovery;
 mod replicated;
+pub mod room;
+pub mod sequencer;
+pub mod wire;
 
 pub use krono_core::replicable::{Replicable, Shipped};
 pub use replicated::Replicated;

@@ -30,6 +30,8 @@ pub struct Replicated<P: Replicable> {
     /// The last packet whose record was handed on.
     handed: u64,
     window: Box<[Waiting<P>]>,
+    /// The first record of the window is that of the packet behind this one.
+    behind: u64,
     /// So many of the window are filled, and so many of them have been stepped on.
     filled: usize,
     stepped: usize,
@@ -68,6 +70,7 @@ impl<P: Replicable> Replicated<P> {
             member,
             handed: 0,
             window,
+            behind: 0,
             filled: 0,
             stepped: 0,
             taken: ArrayVec::new(),
@@ -140,6 +143,9 @@ impl<P: Replicable> Replicated<P> {
 
     #[inline]
     fn take(&mut self, history: History<'_, P::Record>, carried: &Carried<'_, P::Record>) {
+        if self.filled == 0 {
+            self.behind = carried.sequence - 1 - history.len() as u64;
+        }
         for record in history.iter() {
             self.fill(*record);
         }
@@ -211,13 +217,32 @@ impl<P: Replicable> Replicated<P> {
         search
     }
 
-    /// Takes over the state of another replica, which is ahead.
-    pub fn adopt(&mut self, other: &Replicated<P>) {
+    /// Brings the state to that behind packet `sequence`, if that is in the history of the first
+    /// packet of this burst or before it: for a core that joins there, and [`Replicated::adopt`]s it.
+    /// False if it is not, or is gone.
+    pub fn advance_to(&mut self, sequence: u64) -> bool {
+        let of_first = self.taken.first().map_or(self.filled, |first| first.at as usize);
+        let Some(end) = sequence.checked_sub(self.behind).map(|records| records as usize) else {
+            return false;
+        };
+        if self.filled == 0 {
+            return sequence == self.handed;
+        }
+        if end < self.stepped || end > of_first {
+            return false;
+        }
+        self.replay(end);
+        true
+    }
+
+    /// Takes over the state of another replica behind packet `sequence`, where that one stands:
+    /// between two bursts, or by [`Replicated::advance_to`].
+    pub fn adopt(&mut self, other: &Replicated<P>, sequence: u64) {
         self.begin();
         self.program.copy_from(&other.program);
-        (self.handed, self.ticked, self.is_behind) = (other.handed, other.ticked, other.is_behind);
+        (self.handed, self.ticked, self.is_behind) = (sequence, other.ticked, other.is_behind);
         if let Some(member) = &mut self.member {
-            member.adopted(other.handed);
+            member.adopted(sequence);
         }
     }
 }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod chain;
+mod changing;
 mod scenarios;
 mod traffic;
 mod world;

@@ -314,7 +314,7 @@ impl<'t, P: Replicable<Event: PartialEq + Debug>> World<'t, P> {
         other.replica.begin();
         assert_eq!(other.replica.position(), applied);
         self.seen.expelled += usize::from(core.replica.is_expelled());
-        core.replica.adopt(&other.replica);
+        core.replica.adopt(&other.replica, applied);
         core.has_adopted = true;
         self.seen.copies += 1;
     }

@@ -19,8 +19,8 @@ use krono_core::time::Moment;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use crate::history::{Carried, History};
 use crate::Shipped;
+use crate::history::{Carried, History};
 
 /// Bytes before the records.
 pub const HEADER_BYTES: usize = size_of::<Raw>();

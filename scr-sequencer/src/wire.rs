@@ -24,8 +24,8 @@ use krono_core::packet::Mac;
 use krono_core::time::Moment;
 use zerocopy::FromBytes;
 
-use crate::history::{Carried, History};
 use crate::Shipped;
+use crate::history::{Carried, History};
 
 /// Bytes of the Ethernet header in front.
 pub const LINK_BYTES: usize = 14;

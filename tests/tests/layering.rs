@@ -149,7 +149,8 @@ fn mentions(line: &str, word: &str) -> bool {
     line.match_indices(word).any(|(at, _)| {
         let (before, after) = (&line[..at], &line[at + word.len()..]);
         let goes_on = word.ends_with(is_word) && after.starts_with(is_word);
-        !before.ends_with(is_word) && !goes_on
+        // A module of the crate may be called like a crate.
+        !before.ends_with(is_word) && !before.ends_with("crate::") && !goes_on
     })
 }
 

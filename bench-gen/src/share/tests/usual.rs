@@ -63,7 +63,8 @@ fn the_usual_way_and_the_full_way_agree() {
         assert_eq!(flows, all_flows, "KRONO_SEED={seed}");
         let wrong = usual.tally.wrong;
         assert!(wrong[Wrong::Checksum as usize] > 0 && wrong[Wrong::Corrupted as usize] > 0);
-        assert!(usual.tally.counts.iter().all(|counts| counts.received > 40));
+        let received: Vec<_> = usual.tally.counts.iter().map(|counts| counts.received).collect();
+        assert!(received.iter().all(|received| *received > 20), "KRONO_SEED={seed}: {received:?}");
     }
 }
 

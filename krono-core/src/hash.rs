@@ -40,8 +40,9 @@ impl HashKey {
 
     /// A short digest of four words, to find what was changed by accident: half the multiplications
     /// of hashing them, and none that waits for another. It is NH of UMAC (Black et al., CRYPTO
-    /// 1999), the sum of the products of pairs of words that a key was added to, folded. For any
-    /// change of the words it is another under all but about 2^-32 of the keys.
+    /// 1999), the sum of the products of pairs of words that a key was added to, folded to 32 bits.
+    /// What is proved of NH holds for the sum that is not folded; of this one a test tries all
+    /// changes of one bit and of two.
     #[inline]
     pub const fn digest(&self, words: [u64; 4]) -> u32 {
         let [k0, k1, k2, k3] = self.0;

@@ -22,6 +22,13 @@ impl Sum {
     /// Of no words.
     pub const ZERO: Sum = Sum(0);
 
+    /// Adds the words of another sum.
+    #[inline]
+    #[allow(clippy::should_implement_trait)]
+    pub const fn add(self, other: Sum) -> Sum {
+        Sum(self.0 + other.0)
+    }
+
     /// Adds one 16-bit word.
     #[inline]
     pub const fn add_u16(self, word: u16) -> Sum {

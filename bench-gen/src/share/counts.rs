@@ -9,11 +9,15 @@ use crate::bench::{Counts, Wrong};
 /// A histogram in a plain array: steps of 1 up to 256, then 128 steps to each power of two (under
 /// 0.8 % apart), up to 2^40.
 #[derive(Clone)]
-pub struct Steps(Box<[u64]>);
+pub struct Steps {
+    counts: Box<[u64]>,
+    /// The last value and its step: packets that come together were often sent together as well.
+    last: (u64, usize),
+}
 
 impl std::fmt::Debug for Steps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Steps({} values)", self.0.iter().sum::<u64>())
+        write!(f, "Steps({} values)", self.counts.iter().sum::<u64>())
     }
 }
 
@@ -24,18 +28,25 @@ impl Steps {
     const LEN: usize = ((VALUE_BITS - STEP_BITS + 1) as usize) << STEP_BITS;
 
     pub(super) fn new() -> Steps {
-        Steps(vec![0; Self::LEN].into())
+        Steps { counts: vec![0; Self::LEN].into(), last: (0, 0) }
     }
 
     #[inline]
     pub(super) fn record(&mut self, value: u64) {
-        let value = value.min((1 << VALUE_BITS) - 1);
-        let shift = (u64::BITS - (value >> STEP_BITS).leading_zeros()).saturating_sub(1);
-        let step = (value >> shift) as usize + ((shift as usize) << STEP_BITS);
+        if value != self.last.0 {
+            self.last = (value, Self::step(value));
+        }
         // It is there; `get_mut` is the check that costs no panic.
-        if let Some(count) = self.0.get_mut(step) {
+        if let Some(count) = self.counts.get_mut(self.last.1) {
             *count += 1;
         }
+    }
+
+    #[inline]
+    fn step(value: u64) -> usize {
+        let value = value.min((1 << VALUE_BITS) - 1);
+        let shift = (u64::BITS - (value >> STEP_BITS).leading_zeros()).saturating_sub(1);
+        (value >> shift) as usize + ((shift as usize) << STEP_BITS)
     }
 
     /// The least value of a step, and how many values it holds.
@@ -46,20 +57,20 @@ impl Steps {
 
     /// Adds what another has recorded.
     pub fn add(&mut self, other: &Steps) {
-        self.0.iter_mut().zip(&other.0).for_each(|(sum, count)| *sum += count);
+        self.counts.iter_mut().zip(&other.counts).for_each(|(sum, count)| *sum += count);
     }
 
     /// Forgets everything.
     pub(super) fn clear(&mut self) {
-        self.0.fill(0);
+        self.counts.fill(0);
     }
 
     /// The median and the 99th percentile of what was recorded since `before`, which then is as
     /// this; `None` if nothing was.
     pub(super) fn since(&self, before: &mut Steps) -> Option<(u64, u64)> {
-        let total: u64 = self.0.iter().zip(&before.0).map(|(now, then)| now - then).sum();
+        let total: u64 = self.counts.iter().zip(&before.counts).map(|(now, then)| now - then).sum();
         let (mut below, mut median, mut high) = (0, None, None);
-        for (step, (now, then)) in self.0.iter().zip(&mut before.0).enumerate() {
+        for (step, (now, then)) in self.counts.iter().zip(&mut before.counts).enumerate() {
             below += now - *then;
             *then = *now;
             if below * 2 >= total {
@@ -76,7 +87,7 @@ impl Steps {
     pub fn histogram(&self) -> Histogram<u64> {
         let mut histogram =
             Histogram::new_with_bounds(1, 1 << VALUE_BITS, 3).expect("bounds that are in order");
-        for (step, count) in self.0.iter().enumerate().filter(|(_, count)| **count > 0) {
+        for (step, count) in self.counts.iter().enumerate().filter(|(_, count)| **count > 0) {
             let (least, width) = Self::values(step);
             histogram.record_n(least + width / 2, *count).expect("a value within the bounds");
         }

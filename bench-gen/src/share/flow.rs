@@ -255,6 +255,9 @@ const EXACT_BITS: u32 = 12;
 /// to 2^27 (1 s). Never 0.
 #[inline]
 fn squeeze(number: u32) -> u16 {
+    if (1..1 << EXACT_BITS).contains(&number) {
+        return number as u16;
+    }
     let number = number.clamp(1, (1 << 27) - 1);
     let shift = (32 - number.leading_zeros()).saturating_sub(EXACT_BITS);
     (shift << EXACT_BITS) as u16 | (number >> shift) as u16

@@ -8,6 +8,10 @@ use krono_core::packet::{Mac, Protocol, Side, TcpFlags};
 use super::identity::Pair;
 use super::stamp::STAMP_LEN;
 
+mod usual;
+
+pub(super) use usual::Usual;
+
 /// How frames of a side begin: what the engine knows of the link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkHeader {
@@ -166,6 +170,10 @@ struct Link {
     bytes: [u8; 18],
     len: usize,
     own: Mac,
+    /// `own` as the upper bytes of a number, first byte lowest.
+    own_word: u64,
+    /// `bytes` without tag, and the two bytes that follow in a packet without options.
+    words: [u64; 2],
 }
 
 impl Link {
@@ -180,7 +188,14 @@ impl Link {
             len = 18;
         }
         bytes[len - 2..len].copy_from_slice(&ETHERTYPE_IPV4.to_be_bytes());
-        Link { bytes, len, own: header.source }
+        let own_word =
+            header.source.0.iter().rfold(0, |word, byte| word << 8 | u64::from(*byte)) << 16;
+        let mut begin = [0; 16];
+        begin[..14].copy_from_slice(&bytes[..14]);
+        begin[14] = 0x45;
+        let (words, _) = begin.as_chunks::<8>();
+        let words = [u64::from_ne_bytes(words[0]), u64::from_ne_bytes(words[1])];
+        Link { bytes, len, own: header.source, own_word, words }
     }
 }
 
@@ -214,7 +229,12 @@ impl Frames {
         stamp: impl FnOnce(&mut [u8; STAMP_LEN]) -> Sum,
     ) -> usize {
         let headers_len = IP_LEN + heading.transport.header_len();
-        let len = self.links[heading.side as usize].len + headers_len + payload_len;
+        let link_len = self.links[heading.side as usize].len;
+        let len = link_len + headers_len + payload_len;
+        if heading.transport == Transport::Udp && link_len == 14 {
+            self.put_usual(heading.side, heading.pair, &mut buffer[..len], fill, stamp);
+            return len;
+        }
         let packet = self.put_link(heading.side, &mut buffer[..len]);
         let (headers, body) = packet.split_at_mut(headers_len);
         let (at, rest) = body.split_first_chunk_mut().expect("the shortest frame has a stamp");
@@ -565,12 +585,22 @@ pub(super) fn is_bare(frame: &[u8]) -> bool {
 /// The flow that a frame may be of, without any check.
 #[inline]
 pub(super) fn flow_hint(frame: &[u8]) -> Option<u32> {
+    let head: &[u8; FRAME_MIN] = frame.first_chunk()?;
+    if head[12] == 8 && head[23] == IP_UDP {
+        let at = 14 + IP_LEN + UDP_LEN;
+        return Some(u32::from_le_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]));
+    }
+    other_flow_hint(frame)
+}
+
+#[inline(never)]
+fn other_flow_hint(frame: &[u8]) -> Option<u32> {
     let l3 = if frame.get(12..14)? == ETHERTYPE_VLAN.to_be_bytes() { 18 } else { 14 };
     let at = l3 + IP_LEN;
     match *frame.get(l3 + 9)? {
         IP_TCP => {
             Some(u32_at(frame.get(at + 24..at + 28)?, 0) & ((1 << super::tcp::FLOW_BITS) - 1))
         }
-        _ => Some(u32_at(frame.get(at + 8..at + 12)?, 0)),
+        _ => Some(u32_at(frame.get(at + 8..at + 12)?, 0).swap_bytes()),
     }
 }

@@ -4,7 +4,7 @@ use krono_core::packet::{Endpoint, Protocol, Side, TcpFlags};
 
 use super::counts::Example;
 use super::flow::{Marks, Order, State};
-use super::frame::{Body, ECHO, ECHO_REPLY, Heard, Odd, Segment, Transport};
+use super::frame::{Body, ECHO, ECHO_REPLY, Heard, Odd, Segment, Transport, Usual};
 use super::identity::{Ends, Pair};
 use super::stamp::{Stamp, TIME_SHIFT};
 use super::tcp::{self, Name};
@@ -17,9 +17,46 @@ const MAPPING_LIFE_S: [u16; Protocol::COUNT] = [120, 7_440, 60];
 
 impl Share {
     /// Takes a frame that came in by `side`, or that another share says is ours.
-    #[inline]
+    #[inline(always)]
     pub fn take(&mut self, side: Side, frame: &mut [u8], now_ns: u64) -> Taken {
         self.set_clock(now_ns);
+        let Some(usual) = self.frames.recognise(side, frame) else {
+            return self.take_any(side, frame);
+        };
+        self.take_usual(side, frame, &usual)
+    }
+
+    /// Takes a usual frame. If it is not of a flow that is known and has this public endpoint it
+    /// takes the full way as well; nothing has happened by then.
+    #[inline(always)]
+    fn take_usual(&mut self, side: Side, frame: &mut [u8], usual: &Usual) -> Taken {
+        let (way, Usual { pair, stamp, payload_len, .. }) = (way_into(side), *usual);
+        let Some(flow) = self.flows.get_mut(stamp.flow() as usize) else {
+            return self.take_any(side, frame);
+        };
+        let generation = flow.generation;
+        let digest = stamp.digest(generation, payload_len, Protocol::Udp, pair, &self.key);
+        let is_right = stamp.is_of(self.number, way, generation)
+            & (digest == usual.digest)
+            & (way == Way::Down || flow.is_public(pair.parts_from()));
+        if !is_right {
+            return self.take_any(side, frame);
+        }
+        if way == Way::Up {
+            flow.renewed_s = self.clock.s;
+        }
+        let is_first = self.arrived(stamp.flow(), way, stamp, frame.len());
+        if way == Way::Down || !is_first || !self.is_answered(stamp.flow()) {
+            return Taken::Done;
+        }
+        let ends = self.identities.ends(stamp.flow(), generation);
+        let len = self.stamped(stamp.flow(), &ends, Way::Down, payload_len.into(), false, frame);
+        Taken::Answer(len)
+    }
+
+    /// The full way, which any frame may take.
+    #[inline(never)]
+    pub(super) fn take_any(&mut self, side: Side, frame: &mut [u8]) -> Taken {
         let mut heard = Heard::NOTHING;
         if let Err(odd) = self.frames.read(side, frame, &mut heard) {
             return self.odd(side, frame, odd);
@@ -28,16 +65,16 @@ impl Share {
             return self.without_stamp(frame, &heard);
         };
         let (stamp, digest) = Stamp::read(at);
-        if stamp.share != self.number && stamp.share < self.of {
-            return Taken::Foreign(stamp.share);
+        if stamp.share() != self.number && stamp.share() < self.of {
+            return Taken::Foreign(stamp.share());
         }
         let body = self.frames.check(frame, &heard);
-        let Some(flow) = self.flows.get(stamp.flow as usize) else {
+        let Some(flow) = self.flows.get(stamp.flow() as usize) else {
             return self.unknown(&heard, body);
         };
         let (current, way) = (flow.generation, stamp.way());
         let generation = stamp.generation(current);
-        let is_right = stamp.share == self.number
+        let is_right = stamp.share() == self.number
             && way == way_into(heard.heading.side)
             && self.is_digest(digest, stamp, generation, &heard, heard.heading.pair)
             && body == Body::Right
@@ -55,7 +92,7 @@ impl Share {
     /// A packet that came as it should.
     #[inline]
     fn take_right(&mut self, frame: &mut [u8], heard: &Heard, stamp: Stamp) -> Taken {
-        let (number, way) = (stamp.flow, stamp.way());
+        let (number, way) = (stamp.flow(), stamp.way());
         if way == Way::Up {
             self.learn(number, heard);
         }
@@ -78,9 +115,9 @@ impl Share {
         generation: u16,
         digest: u32,
     ) -> Taken {
-        let ends = self.identities.ends(stamp.flow, generation);
+        let ends = self.identities.ends(stamp.flow(), generation);
         let sent = ends.pair_of(stamp.way());
-        if stamp.share != self.number || !self.is_digest(digest, stamp, generation, heard, sent) {
+        if stamp.share() != self.number || !self.is_digest(digest, stamp, generation, heard, sent) {
             return self.unknown(heard, body);
         }
         let (wrong, expected) = match body {
@@ -92,7 +129,7 @@ impl Share {
                 Ok(()) => return self.unknown(heard, body),
             },
         };
-        self.wrong(wrong, heard, Some((stamp.flow, generation)), expected);
+        self.wrong(wrong, heard, Some((stamp.flow(), generation)), expected);
         Taken::Done
     }
 
@@ -117,7 +154,7 @@ impl Share {
             Transport::Udp => true,
             Transport::Echo(kind, sequence) => {
                 let sent = if stamp.way() == Way::Up { ECHO } else { ECHO_REPLY };
-                (*kind, *sequence) == (sent, stamp.sequence as u16)
+                (*kind, *sequence) == (sent, stamp.sequence() as u16)
             }
             Transport::Tcp(segment) => {
                 self.is_segment(segment, heard.payload_len(), stamp, generation)
@@ -133,20 +170,21 @@ impl Share {
         generation: u16,
     ) -> bool {
         let way = stamp.way();
-        let name = Name { share: self.number, flow: stamp.flow, generation };
-        let ends = self.identities.ends(stamp.flow, generation);
+        let name = Name { share: self.number, flow: stamp.flow(), generation };
+        let ends = self.identities.ends(stamp.flow(), generation);
         let initial = name.initial(way, &self.key);
-        let seq = tcp::position(initial, stamp.sequence, payload_len.into());
+        let seq = tcp::position(initial, stamp.sequence(), payload_len.into());
         let option = name.option(way, tcp::DATA, &self.key, &ends);
         (segment.flags, segment.seq, segment.option) == (tcp::DATA, seq, option)
     }
 
     /// Counts a packet that is right: order, latency, silence. False if it was here before.
-    #[inline]
+    #[inline(always)]
     fn arrived(&mut self, number: u32, way: Way, stamp: Stamp, len: usize) -> bool {
-        let flow = &mut self.flows[number as usize];
-        let counts = &mut self.seen.tally.counts[way as usize];
-        match flow.arrived(way, stamp.sequence) {
+        let Share { flows, seen, plan, clock, .. } = self;
+        let flow = &mut flows[number as usize];
+        let counts = &mut seen.tally.counts[way as usize];
+        match flow.arrived(way, stamp.sequence()) {
             Order::Ahead => {}
             Order::Reordered => counts.reordered += 1,
             Order::Duplicate => {
@@ -156,22 +194,25 @@ impl Share {
         }
         counts.received += 1;
         counts.received_bytes += len as u64 + 4;
-        let latency = stamp.age(self.clock.now_ns);
-        self.seen.latency_ns[way as usize].record(u64::from(latency) << TIME_SHIFT);
+        let latency = stamp.age(clock.now_ns);
+        seen.latency_ns[way as usize].record(u64::from(latency) << TIME_SHIFT);
         if let Some(variation) = flow.latency(way, latency) {
-            self.seen.variation_ns[way as usize].record(u64::from(variation) << TIME_SHIFT);
+            seen.variation_ns[way as usize].record(u64::from(variation) << TIME_SHIFT);
         }
-        if way == self.plan.waits_until {
-            self.heard_of(number, latency);
+        if way == plan.waits_until {
+            let since = std::mem::take(&mut flow.waiting_ms);
+            let has_waited = since != 0 && clock.ms.wrapping_sub(since) > 1;
+            if has_waited | (flow.state() == State::Opening) {
+                self.heard_of(number, since, latency);
+            }
         }
         true
     }
 
-    /// A flow waits no longer.
-    #[inline]
-    fn heard_of(&mut self, number: u32, latency: u32) {
+    /// A flow waits no longer that has waited since some millisecond, or was not open.
+    #[cold]
+    fn heard_of(&mut self, number: u32, since: u32, latency: u32) {
         let flow = &mut self.flows[number as usize];
-        let since = std::mem::take(&mut flow.waiting_ms);
         if since != 0 && self.clock.ms.wrapping_sub(since) > 1 {
             // The first packet that came through was sent so much earlier; of a round trip the
             // other half took as long.
@@ -275,18 +316,27 @@ impl Share {
     /// The server answers a packet, in its place.
     #[inline]
     fn answer(&mut self, number: u32, heard: &Heard, frame: &mut [u8]) -> Taken {
+        if !self.is_answered(number) {
+            return self.acknowledge(number, Way::Up, heard, frame);
+        }
+        let ends = self.identities.ends(number, self.flows[number as usize].generation);
+        let payload_len = heard.payload_len().into();
+        Taken::Answer(self.stamped(number, &ends, Way::Down, payload_len, false, frame))
+    }
+
+    /// Whether an answer to a packet is due; of what more is due, the flow is noted.
+    #[inline]
+    fn is_answered(&mut self, number: u32) -> bool {
         self.plan.answers_due += self.plan.answers_percent;
         if self.plan.answers_due < 100 {
-            return self.acknowledge(number, Way::Up, heard, frame);
+            return false;
         }
         self.plan.answers_due -= 100;
         while self.plan.answers_due >= 100 {
             self.plan.answers_due -= 100;
             self.seen.tally.unanswered += u64::from(!self.plan.owed.push(number));
         }
-        let ends = self.identities.ends(number, self.flows[number as usize].generation);
-        let payload_len = heard.payload_len().into();
-        Taken::Answer(self.stamped(number, &ends, Way::Down, payload_len, false, frame))
+        true
     }
 
     /// TCP acknowledges now and then what is not answered by data; `way` is that of the data.

@@ -35,7 +35,7 @@ impl Share {
     #[inline]
     fn next_traffic(&mut self, buffer: &mut [u8]) -> Option<Sent> {
         if let Some(number) = self.plan.owed.pop() {
-            return Some(self.packet(number, Way::Down, buffer));
+            return Some(self.seldom(number, Way::Down, buffer));
         }
         if self.plan.churn_ns != 0 && self.clock.now_ns >= self.plan.churn_at_ns {
             return Some(self.replace_oldest(buffer));
@@ -62,14 +62,14 @@ impl Share {
         let tcp = self.identities.protocol(number) == Protocol::Tcp;
         if self.plan.ways == Ways::Down {
             let ready = learnt && (state == State::Open || state == State::Opening && !tcp);
-            return ready.then(|| self.packet(number, Way::Down, buffer));
+            return ready.then(|| self.seldom(number, Way::Down, buffer));
         }
         match state {
             State::Closed => Some(self.start(number, buffer)),
             State::Opening if tcp => self.retry(number, buffer),
             State::Closing => self.retry(number, buffer),
             State::Opening | State::Open if flow.is_over() => Some(self.end(number, buffer)),
-            State::Opening | State::Open => Some(self.packet(number, Way::Up, buffer)),
+            State::Opening | State::Open => Some(self.seldom(number, Way::Up, buffer)),
             State::Failed => None,
         }
     }
@@ -233,7 +233,7 @@ impl Share {
         let tcp = self.identities.protocol(number) == Protocol::Tcp;
         match task {
             Task::Open => Some(self.start(number, buffer)),
-            Task::Probe => Some(self.packet(number, Way::Up, buffer)),
+            Task::Probe => Some(self.seldom(number, Way::Up, buffer)),
             Task::Close if tcp => Some(self.close(number, buffer)),
             Task::Close => {
                 self.seen.tally.closed += 1;
@@ -243,26 +243,62 @@ impl Share {
         }
     }
 
+    /// A stamped packet of a flow, where packets seldom come by.
+    #[inline(never)]
+    fn seldom(&mut self, number: u32, way: Way, buffer: &mut [u8]) -> Sent {
+        self.packet(number, way, buffer)
+    }
+
     /// A stamped packet of a flow.
-    #[inline]
+    #[inline(always)]
     fn packet(&mut self, number: u32, way: Way, buffer: &mut [u8]) -> Sent {
-        let generation = self.flows[number as usize].generation;
-        let ends = self.identities.ends(number, generation);
-        let len = match ends.protocol {
-            Protocol::Tcp => self.tcp_payload(number) as usize,
-            protocol => {
-                let packets = self.flows[number as usize].length();
-                let len = self.lengths.draw(protocol, || mix(&mut self.random), packets);
-                frame::payload_len(protocol, len)
-            }
-        };
+        let flow = &self.flows[number as usize];
+        let (ends, packets) = (self.identities.ends(number, flow.generation), flow.length());
         let side = if way == Way::Up { Side::Inside } else { Side::Outside };
+        let len = if ends.protocol == Protocol::Tcp {
+            self.tcp_payload(number) as usize
+        } else {
+            let len = self.lengths.draw(ends.protocol, || mix(&mut self.random), packets);
+            frame::payload_len(ends.protocol, len)
+        };
         (side, self.stamped(number, &ends, way, len, true, buffer))
     }
 
     /// Writes a stamped packet with `payload_len` bytes of payload and counts it.
     #[inline(always)]
     pub(super) fn stamped(
+        &mut self,
+        number: u32,
+        ends: &Ends,
+        way: Way,
+        payload_len: usize,
+        fill: bool,
+        buffer: &mut [u8],
+    ) -> usize {
+        if ends.protocol == Protocol::Udp {
+            // The compiler makes a function of its own of what follows from that.
+            let ends = Ends { protocol: Protocol::Udp, ..*ends };
+            self.stamped_as(number, &ends, way, payload_len, fill, buffer)
+        } else {
+            self.stamped_other(number, ends, way, payload_len, fill, buffer)
+        }
+    }
+
+    #[inline(never)]
+    fn stamped_other(
+        &mut self,
+        number: u32,
+        ends: &Ends,
+        way: Way,
+        payload_len: usize,
+        fill: bool,
+        buffer: &mut [u8],
+    ) -> usize {
+        self.stamped_as(number, ends, way, payload_len, fill, buffer)
+    }
+
+    #[inline(always)]
+    fn stamped_as(
         &mut self,
         number: u32,
         ends: &Ends,

@@ -16,20 +16,18 @@ pub(super) const TIME_SHIFT: u32 = 3;
 /// How many bits of a flow's generation a stamp holds.
 const GENERATION_BITS: u32 = 7;
 
-/// What a stamp says.
+/// What a stamp says, as two numbers: what its digest is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    /// The flow's number in its share.
-    pub flow: u32,
-    /// Counts the packets of the flow and direction, and wraps.
-    pub sequence: u32,
-    /// When it was sent, in units of 8 ns, modulo 2^32.
-    pub time: u32,
-    /// The share that the flow belongs to.
-    pub share: u8,
-    /// The direction (bit 7) and the generation's low bits.
-    way_generation: u8,
+    /// The flow's number in its share in the lower half; above it the sequence.
+    number: u64,
+    /// When it was sent, in units of 8 ns, modulo 2^32; the share that the flow belongs to (bits
+    /// 32 to 39); the generation's low bits (40 to 46) and the direction (47). Above it nothing.
+    facts: u64,
 }
+
+/// How many bits of a stamp's second number are in use, and lie before the digest in a packet.
+const FACTS_BITS: u32 = 48;
 
 impl Stamp {
     /// The stamp of a packet sent at `now_ns`.
@@ -42,20 +40,46 @@ impl Stamp {
         sequence: u32,
         now_ns: u64,
     ) -> Stamp {
-        let way_generation = (way as u8) << GENERATION_BITS | generation_bits(generation);
-        Stamp { flow, sequence, time: time_of(now_ns), share, way_generation }
+        let origin = u64::from(origin(share, way, generation));
+        Stamp {
+            number: u64::from(sequence) << 32 | u64::from(flow),
+            facts: origin << 32 | u64::from(time_of(now_ns)),
+        }
+    }
+
+    /// The flow's number in its share.
+    #[inline]
+    pub(super) fn flow(self) -> u32 {
+        self.number as u32
+    }
+
+    /// Counts the packets of the flow and direction, and wraps.
+    #[inline]
+    pub(super) fn sequence(self) -> u32 {
+        (self.number >> 32) as u32
+    }
+
+    /// The share that the flow belongs to.
+    #[inline]
+    pub(super) fn share(self) -> u8 {
+        (self.facts >> 32) as u8
+    }
+
+    #[inline]
+    fn way_generation(self) -> u8 {
+        (self.facts >> 40) as u8
     }
 
     /// The direction that the packet was sent in.
     #[inline]
     pub(super) fn way(self) -> Way {
-        if self.way_generation >> GENERATION_BITS == 0 { Way::Up } else { Way::Down }
+        if self.way_generation() >> GENERATION_BITS == 0 { Way::Up } else { Way::Down }
     }
 
     /// The generation that is meant, if the flow is in `current` now: that or one before.
     #[inline]
     pub(super) fn generation(self, current: u16) -> u16 {
-        let age = generation_bits(current).wrapping_sub(self.way_generation);
+        let age = generation_bits(current).wrapping_sub(self.way_generation());
         current.wrapping_sub(u16::from(generation_bits(age.into())))
     }
 
@@ -71,50 +95,56 @@ impl Stamp {
         pair: Pair,
         key: &HashKey,
     ) -> u32 {
-        let a = u64::from(self.flow) << 32 | u64::from(self.sequence);
-        let b = u64::from(self.time) << 32
-            | u64::from(payload_len) << 16
-            | u64::from(self.share) << 8
-            | u64::from(self.way_generation);
+        let facts = u64::from(payload_len) << FACTS_BITS | self.facts;
         let Pair { addresses, ports } = pair.kept(self.way());
-        let c = u64::from(generation) << 48 | (protocol as u64) << 32 | u64::from(ports);
-        (key.hash(key.hash(a, b) ^ addresses, c) >> 32) as u32
+        let rest = u64::from(generation) << 48 | (protocol as u64) << 32 | u64::from(ports);
+        key.digest([self.number, facts, addresses, rest])
     }
 
-    /// Writes the stamp and tells what it adds to a checksum.
+    /// Writes the stamp, little-endian, as most machines have it, and tells what it adds to a
+    /// checksum.
     #[inline]
     pub(super) fn put(self, digest: u32, at: &mut [u8; STAMP_LEN]) -> Sum {
-        let words = [self.flow, self.sequence, self.time, digest];
-        for (at, word) in at.as_chunks_mut::<4>().0.iter_mut().zip(words) {
-            *at = word.to_be_bytes();
-        }
-        at[16] = self.share;
-        at[17] = self.way_generation;
-        let last = u16::from_be_bytes([self.share, self.way_generation]);
-        words.iter().fold(Sum::default(), |sum, word| sum.add_u32(*word)).add_u16(last)
+        let second = u64::from(digest) << FACTS_BITS | self.facts;
+        let (number, second) = (self.number.to_le_bytes(), second.to_le_bytes());
+        let last = ((digest >> 16) as u16).to_le_bytes();
+        at[..8].copy_from_slice(&number);
+        at[8..16].copy_from_slice(&second);
+        at[16..].copy_from_slice(&last);
+        let sum = Sum::default().add_u64(u64::from_be_bytes(number));
+        sum.add_u64(u64::from_be_bytes(second)).add_u16(u16::from_be_bytes(last))
     }
 
     /// Reads a stamp and its digest.
     #[inline]
     pub(super) fn read(at: &[u8; STAMP_LEN]) -> (Stamp, u32) {
-        let word = |n: usize| u32::from_be_bytes([at[n], at[n + 1], at[n + 2], at[n + 3]]);
-        let stamp = Stamp {
-            flow: word(0),
-            sequence: word(4),
-            time: word(8),
-            share: at[16],
-            way_generation: at[17],
-        };
-        (stamp, word(12))
+        let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|n| at[from + n]));
+        let (number, second) = (word(0), word(8));
+        let stamp = Stamp { number, facts: second & ((1 << FACTS_BITS) - 1) };
+        let last = u16::from_le_bytes([at[16], at[17]]);
+        (stamp, u32::from(last) << 16 | (second >> FACTS_BITS) as u32)
+    }
+
+    /// Whether this is what a packet of a share's flow says in that direction and generation.
+    #[inline]
+    pub(super) fn is_of(self, share: u8, way: Way, generation: u16) -> bool {
+        (self.facts >> 32) as u16 == origin(share, way, generation)
     }
 
     /// How long the packet took if it arrives at `now_ns`, in units of 8 ns; 0 if it was sent
     /// later than that by the clock of another lcore.
     #[inline]
     pub(super) fn age(self, now_ns: u64) -> u32 {
-        let age = time_of(now_ns).wrapping_sub(self.time);
+        let age = time_of(now_ns).wrapping_sub(self.facts as u32);
         if age > i32::MAX as u32 { 0 } else { age }
     }
+}
+
+/// The share, and the direction and generation as a stamp has them.
+#[inline]
+fn origin(share: u8, way: Way, generation: u16) -> u16 {
+    let way_generation = (way as u8) << GENERATION_BITS | generation_bits(generation);
+    u16::from(way_generation) << 8 | u16::from(share)
 }
 
 #[inline]

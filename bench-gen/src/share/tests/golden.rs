@@ -93,7 +93,7 @@ fn a_udp_frame_of_64_bytes_byte_by_byte() {
     );
     let ports = [from.port.to_be_bytes(), to.port.to_be_bytes()].concat();
     assert_eq!(&buffer[34..40], [&ports[..], &[0, 26]].concat());
-    // Flow 0, packet 0, one second in units of 8 ns, digest, share 0, up and generation 0.
-    assert_eq!(&buffer[42..54], [0, 0, 0, 0, 0, 0, 0, 0, 0x07, 0x73, 0x59, 0x40]);
-    assert_eq!(&buffer[58..60], [0, 0]);
+    // Flow 0, packet 0, one second in units of 8 ns, share 0, up and generation 0, digest.
+    assert_eq!(&buffer[42..54], [0, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x59, 0x73, 0x07]);
+    assert_eq!(&buffer[54..56], [0, 0]);
 }

@@ -93,7 +93,7 @@ proptest! {
             let passed = &out[bad as usize..];
             expected.passed.extend(passed.iter().map(|frame| {
                 let at = frame.len() - stamp::STAMP_LEN;
-                let word = |at: usize| u32::from_be_bytes(frame[at..at + 4].try_into().unwrap());
+                let word = |at: usize| u32::from_le_bytes(frame[at..at + 4].try_into().unwrap());
                 (word(at), word(at + 4))
             }));
             out.into_iter().map(|frame| (side, frame)).collect()

@@ -6,7 +6,7 @@ use super::*;
 
 /// Numbers below `below`.
 fn draw(random: &mut u64, below: usize) -> usize {
-    (u128::from(mix(random)) * below as u128 >> 64) as usize
+    ((u128::from(mix(random)) * below as u128) >> 64) as usize
 }
 
 /// Every other frame or so is spoilt in one of many ways.

@@ -19,7 +19,7 @@ use crate::recovery::{Member, Search, Turn};
 /// 2. [`Replicated::offer`] for each frame, in order, until one's turn has not come;
 /// 3. [`Replicated::own`] for each that was taken, when it has been parsed;
 /// 4. [`Replicated::touch_all`];
-/// 5. a [`Program::step`] for each that had a record, in order.
+/// 5. a [`Program::step`] for each that is for the program, in order.
 ///
 /// Records wait in one window, history and own ones in the order of their numbers, so that their
 /// places in memory are fetched all together before the first is stepped on.
@@ -37,7 +37,7 @@ pub struct Replicated<P: Replicable> {
     stepped: usize,
     /// Of each packet that was taken: where in the window its own record is to be.
     taken: ArrayVec<Place, BURST_MAX>,
-    /// So many of them have had their `own` record, and so many with a record their `step`.
+    /// So many of them have their `own` record, and of so many the `step` is done, if it was due.
     parsed: usize,
     decided: usize,
     /// The latest tick that the program knows, and whether it has more to do for it.
@@ -162,11 +162,15 @@ impl<P: Replicable> Replicated<P> {
         self.filled += 1;
     }
 
-    /// Says what the next of the packets that were taken is: `None` if it is not for the program.
+    /// Says what the next of the packets that were taken is, `None` if it cannot be parsed, and
+    /// whether it is for the program, so that a [`Program::step`] will ask for its verdict.
+    ///
+    /// The other cores have its record in their histories, so it counts here as well, even if the
+    /// router refuses the packet.
     #[inline]
-    pub fn own(&mut self, packet: Option<(&PacketMeta, Side)>) {
+    pub fn own(&mut self, packet: Option<(&PacketMeta, Side)>, is_for_program: bool) {
         let place = &mut self.taken[self.parsed];
-        place.is_for_program = packet.is_some();
+        place.is_for_program = is_for_program;
         let record = match packet {
             Some((meta, side)) => P::record(meta, side, place.moment),
             None => P::Record::default(),

@@ -242,11 +242,11 @@ impl<P: Replicable> Group<P> {
 
     fn decide(&mut self, at: usize, burst: &[(u64, Arriving)]) {
         let replica = &mut self.cores[at].replica;
-        for (_, Arriving { packet, .. }) in burst {
-            replica.own(packet.as_ref().map(|(meta, side)| (meta, *side)));
+        for (_, Arriving { packet, is_for_program, .. }) in burst {
+            replica.own(packet.as_ref().map(|(meta, side)| (meta, *side)), *is_for_program);
         }
         replica.touch_all();
-        for (sequence, _) in burst.iter().filter(|(_, arriving)| arriving.packet.is_some()) {
+        for (sequence, _) in burst.iter().filter(|(_, arriving)| arriving.is_for_program) {
             let verdict = replica.step(&(), &(), &mut ());
             let (_, decided) = self.packets.get_mut(sequence).expect("it was numbered");
             assert_eq!(decided.replace(verdict), None, "{sequence} was decided twice");

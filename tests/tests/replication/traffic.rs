@@ -17,6 +17,9 @@ pub(crate) struct Arriving {
     /// None if it has a number and cannot be parsed, as behind a sequencer that did not look.
     pub(crate) packet: Option<(PacketMeta, Side)>,
     pub(crate) moment: Moment,
+    /// Whether the core that gets it finds it to be for the program: others count, but have no
+    /// verdict.
+    pub(crate) is_for_program: bool,
 }
 
 /// Packets, and what they are.
@@ -47,10 +50,10 @@ impl Traffic {
         }
     }
 
-    /// A part of a capture.
+    /// A part of a capture, of 50 packets at least, as all traffic has.
     fn captured(count: usize, random: &mut impl Rng) -> Traffic {
         let (name, capture) = &CAPTURED[random.random_range(0..CAPTURED.len())];
-        let begin = random.random_range(0..capture.len());
+        let begin = random.random_range(0..=capture.len().saturating_sub(50));
         let packets = capture.iter().skip(begin).take(count).copied().collect();
         Traffic { name, packets }
     }
@@ -71,7 +74,8 @@ impl Traffic {
             }
             let flow = flow(random);
             let packet = (!random.random_ratio(1, 100)).then(|| packet(flow, servers, random));
-            Arriving { packet, moment: Moment(now) }
+            let is_for_program = packet.is_some() && !random.random_ratio(1, 50);
+            Arriving { packet, moment: Moment(now), is_for_program }
         });
         Traffic { name, packets: packets.collect() }
     }
@@ -97,7 +101,8 @@ fn arriving(frame: &file::Frame) -> Arriving {
     let side = |meta: &PacketMeta| if meta.from < meta.to { Side::Inside } else { Side::Outside };
     let meta = parse(&frame.bytes, frame.bytes.len() as u32).ok().map(|(meta, _)| meta);
     let packet = meta.map(|meta| (meta, side(&meta)));
-    Arriving { packet, moment: Moment(frame.time_us * 1000) }
+    let is_for_program = packet.is_some();
+    Arriving { packet, moment: Moment(frame.time_us * 1000), is_for_program }
 }
 
 /// Half of all are 0, a third of the rest 1 …

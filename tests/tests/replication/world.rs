@@ -137,7 +137,7 @@ pub(crate) fn run<P: Replicable<Event: PartialEq + Debug>>(
 ) -> Seen {
     // Behind the traffic each core gets one that changes nothing, so that all end up alike.
     let last = traffic.last().map_or(Moment::default(), |arriving| arriving.moment);
-    let nothing = Arriving { packet: None, moment: last };
+    let nothing = Arriving { packet: None, moment: last, is_for_program: false };
     let all: Vec<_> = traffic.iter().copied().chain(vec![nothing; 2 * plan.cores]).collect();
     let mut world = World::new(&mut make, &all, plan);
     while world.sent < all.len() {
@@ -290,11 +290,12 @@ impl<'t, P: Replicable<Event: PartialEq + Debug>> World<'t, P> {
         let before = self.plan.before;
         let core = &mut self.cores[at];
         for &index in burst {
-            let packet = self.traffic[index].packet.as_ref();
-            core.replica.own(packet.map(|(meta, side)| (meta, *side)));
+            let Arriving { packet, is_for_program, .. } = &self.traffic[index];
+            let packet = packet.as_ref().map(|(meta, side)| (meta, *side));
+            core.replica.own(packet, *is_for_program);
         }
         core.replica.touch_all();
-        for &index in burst.iter().filter(|index| self.traffic[**index].packet.is_some()) {
+        for &index in burst.iter().filter(|index| self.traffic[**index].is_for_program) {
             let mut events = Vec::new();
             let verdict = core.replica.step(&(), &(), &mut events);
             let again = self.decisions.insert(before + 1 + index as u64, (verdict, events));

@@ -9,5 +9,17 @@ use bench_gen::house;
 use clap::Parser;
 
 fn main() -> ExitCode {
+    match krono_core::cpu::check() {
+        Ok(()) => start(),
+        Err(error) => {
+            eprintln!("bench-gen: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Apart, so that nothing that the CPU may lack runs before it was asked.
+#[inline(never)]
+fn start() -> ExitCode {
     house::run(&Cli::parse())
 }

@@ -12,6 +12,7 @@ mod burst;
 pub mod carve;
 pub mod checksum;
 pub mod counters;
+pub mod cpu;
 pub mod deadlines;
 pub mod drop;
 pub mod frame;

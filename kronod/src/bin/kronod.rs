@@ -14,6 +14,18 @@ use kronod::run::{self, Options};
 const EXIT_MISTAKES: u8 = 2;
 
 fn main() -> ExitCode {
+    match krono_core::cpu::check() {
+        Ok(()) => start(),
+        Err(error) => {
+            eprintln!("kronod: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Apart, so that nothing that the CPU may lack runs before it was asked.
+#[inline(never)]
+fn start() -> ExitCode {
     let cli = Cli::parse();
     let config = match load(&cli.config) {
         Ok(config) => config,

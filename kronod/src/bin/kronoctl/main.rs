@@ -24,6 +24,18 @@ use serde_json::value::RawValue;
 use args::{Cli, Command, SessionsArgs, Target};
 
 fn main() -> ExitCode {
+    match krono_core::cpu::check() {
+        Ok(()) => start(),
+        Err(error) => {
+            eprintln!("kronoctl: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Apart, so that nothing that the CPU may lack runs before it was asked.
+#[inline(never)]
+fn start() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
         Ok(code) => code,

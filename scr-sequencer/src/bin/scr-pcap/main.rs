@@ -21,6 +21,18 @@ use scr_sequencer::wire::Codec;
 use args::{Cli, Command, Program};
 
 fn main() -> ExitCode {
+    match krono_core::cpu::check() {
+        Ok(()) => start(),
+        Err(error) => {
+            eprintln!("scr-pcap: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Apart, so that nothing that the CPU may lack runs before it was asked.
+#[inline(never)]
+fn start() -> ExitCode {
     let cli = Cli::parse();
     let run = match cli.command.format().program {
         Program::Ddos => run::<Ddos>,

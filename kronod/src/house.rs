@@ -16,6 +16,7 @@ use krono_nat::Nat;
 use krono_nat::config as nat;
 use log::warn;
 
+use crate::carrier::Carrier;
 use crate::changes::ChangeCounts;
 use crate::config::{self, Config, ShardConfig, SideConfig};
 use crate::control::protocol::PortFigures;
@@ -250,12 +251,8 @@ pub(crate) fn worker(
         shard: Shard::new(router, nat),
         scratch: Box::default(),
         input,
-        output,
-        held,
-        spent: Burst::new(),
-        pool,
+        carrier: Carrier { output, held, spent: Burst::new(), pool, counters },
         changes: ChangeCounts::default(),
-        counters,
         mailbox,
         yields: config.eal.idle == config::Idle::Yield,
         now: Moment::default(),

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod alarms;
+mod carrier;
 mod changes;
 pub mod cli;
 pub mod config;

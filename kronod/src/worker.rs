@@ -1,18 +1,17 @@
 //! What an lcore does for ever: poll, process, carry out, flush, housekeep.
 
-use krono_core::counters::{Counter, Counters};
+use krono_core::counters::Counter;
 use krono_core::packet::Side;
-use krono_core::shard::{Action, Outcome, Outcomes, Scratch, Shard};
+use krono_core::shard::{Outcomes, Scratch, Shard};
 use krono_core::time::Moment;
-use krono_io::{Burst, Mbuf, Pool};
+use krono_io::Burst;
 use krono_nat::Nat;
-use std::sync::Arc;
 
+use crate::carrier::Carrier;
 use crate::changes::ChangeCounts;
-use crate::held::Held;
 use crate::input::Input;
 use crate::mailbox::Mailbox;
-use crate::output::{Origin, Output, wire_bytes};
+use crate::output::wire_bytes;
 
 /// Polls between two rounds of housekeeping under load; an idle worker keeps house every time.
 const POLLS_PER_HOUSEKEEPING: u32 = 32;
@@ -23,14 +22,8 @@ pub struct Worker {
     pub(crate) shard: Shard<Nat<'static>>,
     pub(crate) scratch: Box<Scratch<Nat<'static>>>,
     pub(crate) input: Input,
-    pub(crate) output: Output,
-    pub(crate) held: Held,
-    /// Frames of the present burst that go nowhere, to be freed together.
-    pub(crate) spent: Burst,
-    /// Buffers for frames that the shard makes.
-    pub(crate) pool: Pool,
+    pub(crate) carrier: Carrier,
     pub(crate) changes: ChangeCounts,
-    pub(crate) counters: Arc<Counters>,
     pub(crate) mailbox: Mailbox,
     /// Whether other lcores share this CPU, so that an idle one should let them run.
     pub(crate) yields: bool,
@@ -82,7 +75,7 @@ impl Worker {
     ) {
         let at_once = received.is_none() || now.ticks() != self.now.ticks();
         self.now = now;
-        self.counters.add(Counter::Polls, 1);
+        self.carrier.counters.add(Counter::Polls, 1);
         if pace.is_due(at_once) {
             pace.is_behind = self.housekeep();
         }
@@ -94,7 +87,7 @@ impl Worker {
     /// Works on one burst from one side and sends what comes of it.
     pub(crate) fn work(&mut self, side: Side, burst: &mut Burst) {
         let started = self.input.cycles();
-        self.counters.received(side, burst.len(), wire_bytes(burst));
+        self.carrier.counters.received(side, burst.len(), wire_bytes(burst));
         let mut outcomes = Outcomes::new();
         self.shard.process(
             side,
@@ -104,46 +97,7 @@ impl Worker {
             &mut self.scratch,
             &mut outcomes,
         );
-        if let Some(side) = outcomes.all_to() {
-            self.output.send(side, burst, &self.counters);
-        } else {
-            for (mbuf, outcome) in burst.drain().zip(outcomes.iter()) {
-                self.carry_out(mbuf, outcome);
-            }
-            self.spent.clear();
-        }
-        self.output.flush(&self.counters);
-        self.counters.worked(self.input.cycles().saturating_sub(started));
-    }
-
-    #[inline]
-    fn carry_out(&mut self, mbuf: Mbuf, outcome: Outcome) {
-        if let Some(neighbour) = outcome.released {
-            self.release(neighbour);
-        }
-        match outcome.action {
-            Action::Send(side) => self.output.push(side, mbuf, Origin::Received, &self.counters),
-            Action::Answer(side, reason) => {
-                match reason {
-                    Some(reason) => self.counters.dropped(reason),
-                    None => self.counters.add(Counter::Consumed, 1),
-                }
-                self.output.push(side, mbuf, Origin::Own, &self.counters);
-            }
-            Action::Drop(reason) => {
-                self.counters.dropped(reason);
-                self.discard(mbuf);
-            }
-            Action::Consume => {
-                self.counters.add(Counter::Consumed, 1);
-                self.discard(mbuf);
-            }
-            Action::Hold(side, neighbour) => self.hold(side, neighbour, mbuf),
-        }
-    }
-
-    fn discard(&mut self, mbuf: Mbuf) {
-        let pushed = self.spent.push(mbuf);
-        debug_assert!(pushed.is_ok(), "a part of a burst fits a burst");
+        self.carrier.carry_out(&self.shard, burst, &outcomes);
+        self.carrier.counters.worked(self.input.cycles().saturating_sub(started));
     }
 }

@@ -14,6 +14,7 @@ use krono_nat::Nat;
 use krono_nat::config::{Config, Filtering, Firewall, Policy, Timeouts};
 
 use super::packets::{GATEWAY_MACS, MACS};
+use crate::carrier::Carrier;
 use crate::changes::ChangeCounts;
 use crate::held::Held;
 use crate::input::Input;
@@ -144,15 +145,17 @@ impl Bed {
         let memory = Arena::map(bytes, Hugepages::Off).unwrap().take::<u8>(bytes).unwrap();
         let (handle, mailbox) = mailbox();
         let worker = Worker {
-            held: Held::new(router.neighbours_max()),
+            carrier: Carrier {
+                output,
+                held: Held::new(router.neighbours_max()),
+                spent: Burst::new(),
+                pool: pool.clone(),
+                counters: Arc::new(Counters::new()),
+            },
             shard: Shard::new(router, Nat::new(&plan.nat, memory, Ticks(0)).unwrap()),
             scratch: Box::default(),
-            spent: Burst::new(),
             input,
-            output,
-            pool: pool.clone(),
             changes: ChangeCounts::default(),
-            counters: Arc::new(Counters::new()),
             mailbox,
             yields: true,
             now: Moment::default(),
@@ -191,7 +194,7 @@ impl Bed {
 
     /// The figures as the worker shows them.
     pub(super) fn counters(&self) -> CounterSnapshot {
-        self.worker.counters.snapshot()
+        self.worker.carrier.counters.snapshot()
     }
 
     /// Has the worker process one frame and returns what then came out of both sides.

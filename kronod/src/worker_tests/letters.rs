@@ -139,7 +139,7 @@ fn a_worker_that_hangs_is_told_from_one_that_has_ended() {
 fn a_running_worker_answers_under_load_and_stops_when_told() {
     let mut bed = Bed::new(&Plan { buffers: 8192, ..Plan::default() });
     let handle = std::mem::replace(&mut bed.handle, crate::mailbox::mailbox().0);
-    let (pool, counters) = (bed.pool.clone(), bed.worker.counters.clone());
+    let (pool, counters) = (bed.pool.clone(), bed.worker.carrier.counters.clone());
     let running = thread::spawn(move || {
         let frame = |number| udp(Side::Inside, subscriber(number), ep(SERVER), b"");
         (0..4000).for_each(|number| assert!(bed.peer(Side::Inside).inject(&frame(number % 900))));

@@ -1,0 +1,149 @@
+//! What becomes of frames once it is decided: sent, held, answered, freed, and each of them counted.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use krono_core::counters::{Counter, Counters};
+use krono_core::drop::DropReason;
+use krono_core::packet::{Mac, Side};
+use krono_core::program::Program;
+use krono_core::reply;
+use krono_core::rewrite;
+use krono_core::router::{Duty, NeighbourId, Router};
+use krono_core::shard::{Action, Outcome, Outcomes, Shard};
+use krono_core::time::Ticks;
+use krono_io::{Burst, Mbuf, Pool};
+
+use crate::held::Held;
+use crate::output::{Origin, Output};
+
+/// The half of a worker behind its shard.
+pub(crate) struct Carrier {
+    pub(crate) output: Output,
+    pub(crate) held: Held,
+    /// Frames of the present burst that go nowhere, to be freed together.
+    pub(crate) spent: Burst,
+    /// Buffers for frames that the shard makes.
+    pub(crate) pool: Pool,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Carrier {
+    /// Carries out what a shard has decided about a burst, and sends what comes of it.
+    #[inline]
+    pub(crate) fn carry_out<P: Program>(
+        &mut self,
+        shard: &Shard<P>,
+        burst: &mut Burst,
+        outcomes: &Outcomes,
+    ) {
+        if let Some(side) = outcomes.all_to() {
+            self.output.send(side, burst, &self.counters);
+        } else {
+            for (mbuf, outcome) in burst.drain().zip(outcomes.iter()) {
+                self.carry_one(shard, mbuf, outcome);
+            }
+            self.spent.clear();
+        }
+        self.output.flush(&self.counters);
+    }
+
+    #[inline]
+    fn carry_one<P: Program>(&mut self, shard: &Shard<P>, mbuf: Mbuf, outcome: Outcome) {
+        if let Some(neighbour) = outcome.released {
+            self.release(shard, neighbour);
+        }
+        match outcome.action {
+            Action::Send(side) => self.output.push(side, mbuf, Origin::Received, &self.counters),
+            Action::Answer(side, reason) => {
+                match reason {
+                    Some(reason) => self.counters.dropped(reason),
+                    None => self.counters.add(Counter::Consumed, 1),
+                }
+                self.output.push(side, mbuf, Origin::Own, &self.counters);
+            }
+            Action::Drop(reason) => self.discard(mbuf, reason),
+            Action::Consume => {
+                self.counters.add(Counter::Consumed, 1);
+                self.free(mbuf);
+            }
+            Action::Hold(side, neighbour) => self.hold(side, neighbour, mbuf),
+        }
+    }
+
+    /// Drops a frame of the present burst, of which there are no more than a burst holds.
+    #[inline]
+    pub(crate) fn discard(&mut self, mbuf: Mbuf, reason: DropReason) {
+        self.counters.dropped(reason);
+        self.free(mbuf);
+    }
+
+    fn free(&mut self, mbuf: Mbuf) {
+        let pushed = self.spent.push(mbuf);
+        debug_assert!(pushed.is_ok(), "a part of a burst fits a burst");
+    }
+
+    /// Keeps a frame until its next hop has told its address.
+    #[cold]
+    fn hold(&mut self, side: Side, neighbour: NeighbourId, mbuf: Mbuf) {
+        match self.held.put(neighbour, side, mbuf) {
+            Some(_older) => self.counters.dropped(DropReason::NeighbourUnresolved),
+            None => self.counters.add(Counter::Held, 1),
+        }
+    }
+
+    /// Sends the frame that waited for a neighbour, if any did.
+    #[cold]
+    fn release<P: Program>(&mut self, shard: &Shard<P>, neighbour: NeighbourId) {
+        let Some((side, mut mbuf)) = self.held.take(neighbour) else { return };
+        self.counters.sub(Counter::Held, 1);
+        if shard.release(&mut mbuf.frame(), neighbour) {
+            self.output.push(side, mbuf, Origin::Received, &self.counters);
+        } else {
+            self.counters.dropped(DropReason::NoHeadroom);
+        }
+    }
+
+    /// Asks neighbours for their addresses, and gives up those that do not answer.
+    pub(crate) fn do_duties(&mut self, router: &mut Router, now: Ticks) {
+        while let Some(duty) = router.duty(now) {
+            match duty {
+                Duty::Request { side, target, to } => self.ask(router, side, target, to),
+                Duty::GiveUp(neighbour) => self.give_up(neighbour),
+            }
+        }
+        self.output.flush(&self.counters);
+    }
+
+    /// Sends an ARP request.
+    fn ask(&mut self, router: &Router, side: Side, target: Ipv4Addr, to: Mac) {
+        let Some(mut mbuf) = self.pool.alloc() else {
+            self.counters.add(Counter::OriginatedLost, 1);
+            return;
+        };
+        let link = rewrite::LinkHeader { to, ..router.own_link(side) };
+        let frame = &mut mbuf.frame();
+        let l3 = reply::arp_request(frame, (link.from, router.address(side)), target);
+        if l3.is_some_and(|l3| rewrite::write_link(frame, l3, &link)) {
+            self.output.push(side, mbuf, Origin::Own, &self.counters);
+        } else {
+            self.counters.add(Counter::OriginatedLost, 1);
+        }
+    }
+
+    fn give_up(&mut self, neighbour: NeighbourId) {
+        if self.held.take(neighbour).is_some() {
+            self.counters.sub(Counter::Held, 1);
+            self.counters.dropped(DropReason::NeighbourUnreachable);
+        }
+    }
+
+    /// Sends or frees what is still here, every frame with its reason.
+    pub(crate) fn shut_down(&mut self) {
+        self.output.flush(&self.counters);
+        for _mbuf in self.held.drain() {
+            self.counters.sub(Counter::Held, 1);
+            self.counters.dropped(DropReason::ShutDown);
+        }
+    }
+}

@@ -65,11 +65,15 @@ impl<P: Program> Shard<P> {
     ) {
         let mut transit = Set::default();
         scratch.exceptions.clear();
+        scratch.broken = Set::default();
         for (index, packet) in scratch.packets[..frames.len()].iter_mut().enumerate() {
             match self.look(side, &frames.frame(index), packet) {
                 Found::Transit => transit.insert(index),
                 other => {
                     cold_path();
+                    if let Found::Broken(_) = other {
+                        scratch.broken.insert(index);
+                    }
                     scratch.exceptions.push(other);
                 }
             }

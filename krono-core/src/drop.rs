@@ -105,6 +105,10 @@ drop_reasons! {
     PortClosed "port_closed" "The port is protected, and its source has not knocked.";
     KnockersFull "knockers_full" "There is no place for a source that knocks: all of those in its set are open.";
     ConnectionsFull "connections_full" "There is no place for the new connection: all of those in its sets are established.";
+    // State on many cores
+    ScrRingFull "scr_ring_full" "No core of the replicated shard takes packets fast enough: all their rings are full, or there is no core.";
+    ScrHandover "scr_handover" "A core takes over the state of another, and histories hold no more until it has.";
+    ScrLate "scr_late" "A sequenced packet came when its core had given it up already, or its history does not follow on what the core knows.";
     // Leaving
     NoHeadroom "no_headroom" "The buffer has no room for the headers of the answer.";
     TxFull "tx_full" "The transmit queue took no more.";

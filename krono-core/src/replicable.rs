@@ -12,7 +12,17 @@ use crate::time::Ticks;
 ///
 /// The default record is all zeros, as a history that is shorter than its room holds them.
 pub trait Shipped:
-    Copy + Default + PartialEq + Debug + FromBytes + IntoBytes + Immutable + KnownLayout + Unaligned
+    Copy
+    + Default
+    + PartialEq
+    + Debug
+    + Send
+    + Sync
+    + FromBytes
+    + IntoBytes
+    + Immutable
+    + KnownLayout
+    + Unaligned
 {
     /// Bytes of a record.
     const BYTES: usize = size_of::<Self>();
@@ -23,6 +33,8 @@ impl<R> Shipped for R where
         + Default
         + PartialEq
         + Debug
+        + Send
+        + Sync
         + FromBytes
         + IntoBytes
         + Immutable

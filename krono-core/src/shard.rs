@@ -139,6 +139,8 @@ pub struct Scratch<P: Program> {
     pub(crate) transit: Set,
     /// What the others are, in order.
     pub(crate) exceptions: ArrayVec<Found, BURST_MAX>,
+    /// Which of them could not be parsed.
+    pub(crate) broken: Set,
 }
 
 /// A frame as it was parsed: one cache line.
@@ -164,6 +166,12 @@ impl<P: Program> Scratch<P> {
     pub fn transit(&self, index: usize) -> Option<&PacketMeta> {
         self.transit.contains(index).then(|| &self.packets[index].meta)
     }
+
+    /// The packet at `index`, for whomever it is, if it could be parsed.
+    #[inline]
+    pub fn parsed(&self, index: usize) -> Option<&PacketMeta> {
+        (!self.broken.contains(index)).then(|| &self.packets[index].meta)
+    }
 }
 
 impl<P: Program> Default for Scratch<P> {
@@ -176,6 +184,7 @@ impl<P: Program> Default for Scratch<P> {
             }),
             transit: Set::default(),
             exceptions: ArrayVec::new(),
+            broken: Set::default(),
         }
     }
 }

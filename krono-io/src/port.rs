@@ -31,6 +31,9 @@ pub struct PortConfig {
     /// How many receive queues. Frames reach the first one unless they are told to go to another
     /// ([`Port::steer`]) or to [spread](Self::spread).
     pub rx_queues: u16,
+    /// Whether fewer receive queues will do where the device has not so many: whoever polls all of
+    /// them gets all frames.
+    pub or_fewer_rx: bool,
     /// How many transmit queues.
     pub tx_queues: u16,
     /// Frames in a receive queue's ring; the driver rounds it to what it can.
@@ -50,6 +53,7 @@ impl Default for PortConfig {
     fn default() -> Self {
         PortConfig {
             rx_queues: 1,
+            or_fewer_rx: false,
             tx_queues: 1,
             rx_ring: 1024,
             tx_ring: 1024,
@@ -246,7 +250,11 @@ impl Port {
             return Err(PortError::InUse { device: device.into() });
         }
         let device = Arc::new(Device { id, name: device.into(), _rings: rings, eal: eal.clone() });
-        device.start(config, pool)?;
+        let mut config = config.clone();
+        if config.or_fewer_rx {
+            config.rx_queues = config.rx_queues.min(device.info()?.max_rx_queues).max(1);
+        }
+        device.start(&config, pool)?;
         let (driver, mac) = (device.driver()?, device.mac()?);
         // SAFETY: the queue was set up just now, and is handed out once.
         let rx_queue = |queue| unsafe { RxQueue::of_device(&device, QueueId(queue)) };

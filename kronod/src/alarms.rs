@@ -4,16 +4,20 @@ use std::time::{Duration, Instant};
 
 use krono_core::counters::CounterSnapshot;
 use krono_core::drop::DropReason;
-use log::warn;
+use log::{info, warn};
+
+use crate::scr::Membership;
 
 /// What is worth waking somebody for.
-const ALARMING: [DropReason; 6] = [
+const ALARMING: [DropReason; 8] = [
     DropReason::SessionsFull,
     DropReason::SubscribersFull,
     DropReason::PortsExhausted,
     DropReason::SubscriberPorts,
     DropReason::NeighboursFull,
     DropReason::TxFull,
+    DropReason::ScrRingFull,
+    DropReason::ScrHandover,
 ];
 
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -23,6 +27,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 pub(crate) struct Alarms {
     seen: [u64; ALARMING.len()],
     warned: [Option<Instant>; ALARMING.len()],
+    members: Option<Membership>,
 }
 
 impl Alarms {
@@ -37,6 +42,25 @@ impl Alarms {
                 warn!("shard {shard}: {more} packets dropped, {reason}: {}", reason.describe());
                 self.seen[index] = dropped;
                 self.warned[index] = Some(now);
+            }
+        }
+    }
+
+    /// Tells which cores of a group get packets no more, or again.
+    pub(crate) fn watch_members(&mut self, shard: u16, now: Membership) {
+        // Nothing is shown before the sequencer has polled once.
+        if now.active == 0 {
+            return;
+        }
+        let before = self.members.replace(now).unwrap_or(now);
+        for core in (0..64).filter(|core| (before.active ^ now.active) >> core & 1 != 0) {
+            if now.has(core) {
+                info!("shard {shard}: core {core} gets packets, epoch {}", now.epoch);
+            } else {
+                let behind = now.last;
+                warn!(
+                    "shard {shard}: core {core} gets packets no more, since about packet {behind}"
+                );
             }
         }
     }

@@ -49,7 +49,7 @@ impl Carrier {
     }
 
     #[inline]
-    fn carry_one<P: Program>(&mut self, shard: &Shard<P>, mbuf: Mbuf, outcome: Outcome) {
+    pub(crate) fn carry_one<P: Program>(&mut self, shard: &Shard<P>, mbuf: Mbuf, outcome: Outcome) {
         if let Some(neighbour) = outcome.released {
             self.release(shard, neighbour);
         }

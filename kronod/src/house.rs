@@ -18,12 +18,13 @@ use log::warn;
 
 use crate::carrier::Carrier;
 use crate::changes::ChangeCounts;
-use crate::config::{self, Config, ShardConfig, SideConfig};
+use crate::config::{self, Config, NatConfig, ScrConfig, ShardConfig, SideConfig};
 use crate::control::protocol::PortFigures;
 use crate::held::Held;
 use crate::input::Input;
-use crate::mailbox::Mailbox;
+use crate::mailbox::{Mailbox, ShardHandle, mailbox};
 use crate::output::Output;
+use crate::scr;
 use crate::worker::Worker;
 
 /// Bytes of buffer memory that one frame of the usual size takes, all told; the rest of
@@ -49,7 +50,7 @@ pub fn start_eal(config: &Config) -> anyhow::Result<Eal> {
 
 /// The EAL's map of lcores.
 fn lcores(config: &Config) -> String {
-    config.eal.lcore_map(config.shards.iter().map(|shard| shard.lcore))
+    config.eal.lcore_map(config.shards.iter().flat_map(ShardConfig::lcores))
 }
 
 /// The CPUs that workers poll on, as far as the map of lcores says so plainly.
@@ -57,12 +58,16 @@ pub(crate) fn worker_cpus(config: &Config) -> Vec<usize> {
     let map = lcores(config);
     let pairs = map.split(',').filter_map(|pair| pair.split_once('@'));
     pairs
-        .filter(|(lcore, _)| config.shards.iter().any(|shard| lcore.parse() == Ok(shard.lcore)))
+        .filter(|(lcore, _)| lcore.parse().is_ok_and(|lcore| is_used(config, lcore)))
         .filter_map(|(_, cpu)| cpu.parse().ok())
         .collect()
 }
 
-fn hugepages(wanted: config::Hugepages) -> krono_io::Hugepages {
+fn is_used(config: &Config, lcore: u16) -> bool {
+    config.shards.iter().flat_map(ShardConfig::lcores).any(|used| used == lcore)
+}
+
+pub(crate) fn hugepages(wanted: config::Hugepages) -> krono_io::Hugepages {
     match wanted {
         config::Hugepages::Auto => krono_io::Hugepages::Auto,
         config::Hugepages::Required => krono_io::Hugepages::Required,
@@ -93,16 +98,18 @@ impl Ports {
         let share = config.eal.memory * BUFFER_SHARE / 100 / config.ports.len() as u64;
         let open = |(index, port): (usize, &config::PortConfig)| {
             let room = BUFFER_BYTES.max(u64::from(port.mtu) + 512);
+            let private = room_beside(config, index);
             let pool = PoolConfig {
                 name: format!("krono-{index}"),
-                buffers: u32::try_from(share / room).unwrap_or(u32::MAX),
+                buffers: u32::try_from(share / (room + u64::from(private))).unwrap_or(u32::MAX),
                 mtu: port.mtu,
-                private: 0,
+                private,
             };
             let pool = Pool::new(eal, &pool).with_context(|| format!("port {}", port.name))?;
             let queues = queues_of(config, index);
             let settings = PortConfig {
                 rx_queues: queues,
+                or_fewer_rx: is_for_sequencer(config, index),
                 tx_queues: queues,
                 mtu: port.mtu,
                 ..PortConfig::default()
@@ -116,7 +123,9 @@ impl Ports {
         let mut ports: Vec<_> =
             config.ports.iter().enumerate().map(open).collect::<anyhow::Result<_>>()?;
         for (index, open) in ports.iter_mut().enumerate().filter(|(_, open)| open.rx.len() > 1) {
-            steer(config, index, open);
+            if group_of(config, index).is_none() {
+                steer(config, index, open);
+            }
         }
         Ok(Ports { ports })
     }
@@ -130,6 +139,17 @@ impl Ports {
 
     fn mac(&self, side: &SideConfig) -> Mac {
         side.mac.unwrap_or_else(|| self.ports[side.port].port.mac())
+    }
+
+    pub(crate) fn pool(&self, side: &SideConfig) -> Pool {
+        self.ports[side.port].pool.clone()
+    }
+
+    /// All queues of a port that is a group's alone.
+    pub(crate) fn take_all(&mut self, side: &SideConfig) -> (Vec<RxQueue>, Vec<TxQueue>) {
+        let open = &mut self.ports[side.port];
+        let rx = open.rx.iter_mut().filter_map(Option::take).collect();
+        (rx, open.tx.iter_mut().filter_map(Option::take).collect())
     }
 
     fn take(&mut self, side: &SideConfig) -> (RxQueue, TxQueue) {
@@ -188,9 +208,34 @@ fn figures(name: &str, port: &Port) -> PortFigures {
     }
 }
 
-/// One queue more than the highest that a shard names.
+/// One queue more than the highest that a shard names, or as many as a group has replicas.
 fn queues_of(config: &Config, port: usize) -> u16 {
-    sides_of(config, port).map(|side| side.queue + 1).max().unwrap_or(1)
+    match group_of(config, port) {
+        Some((_, scr)) => scr.workers.len() as u16,
+        None => sides_of(config, port).map(|side| side.queue + 1).max().unwrap_or(1),
+    }
+}
+
+/// The group that a port serves, and nobody else.
+fn group_of(config: &Config, port: usize) -> Option<(&ShardConfig, &ScrConfig)> {
+    let groups = config.shards.iter().filter_map(|shard| Some((shard, shard.scr.as_ref()?)));
+    groups
+        .into_iter()
+        .find(|(shard, _)| [&shard.inside, &shard.outside].map(|side| side.port).contains(&port))
+}
+
+/// Whether all that arrives at a port goes to one sequencer, or is nothing but ARP.
+fn is_for_sequencer(config: &Config, port: usize) -> bool {
+    group_of(config, port).is_some_and(|(shard, scr)| match scr.arrival {
+        config::Arrival::Plain { .. } => true,
+        config::Arrival::Sequenced { side, .. } => shard.side(side).port != port,
+    })
+}
+
+/// Bytes beside each frame for the histories of a group.
+fn room_beside(config: &Config, port: usize) -> u16 {
+    let group = group_of(config, port);
+    group.map_or(0, |(_, scr)| u16::try_from(scr.room_bytes()).expect("checked by configuration"))
 }
 
 /// The sides of shards that a port serves.
@@ -208,20 +253,99 @@ pub(crate) struct Tables {
     pub(crate) huge: bool,
 }
 
-/// Makes the worker of a shard: its memory, its router, its translator, its queues.
+/// What runs on an lcore.
+pub(crate) struct Part {
+    /// The shard that it is of.
+    pub(crate) shard: u16,
+    pub(crate) lcore: u16,
+    pub(crate) role: Role,
+    /// How many sessions it can hold.
+    pub(crate) sessions_max: u32,
+    pub(crate) tables: Tables,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) handle: Arc<ShardHandle>,
+    /// Returns when its mailbox tells it to stop.
+    pub(crate) run: Box<dyn FnOnce() + Send>,
+}
+
+/// What a part does for its shard.
+#[derive(Clone)]
+pub(crate) enum Role {
+    /// All.
+    Worker,
+    /// It numbers packets and sprays them over replicas.
+    Sequencer(Arc<scr::Members>),
+    /// It is this core of a group.
+    Replica(usize),
+}
+
+impl Role {
+    /// What tells whether a part of `shard` is to be asked about its state: of replicas it is the first
+    /// one that gets packets.
+    pub(crate) fn speaks(&self, parts: &[Part], shard: u16) -> Box<dyn Fn() -> bool + Send + Sync> {
+        let sequencer = parts.iter().find_map(|part| match &part.role {
+            Role::Sequencer(members) if part.shard == shard => Some(members.clone()),
+            _ => None,
+        });
+        match (self, sequencer) {
+            (Role::Worker, _) => Box::new(|| true),
+            (Role::Sequencer(_), _) => Box::new(|| false),
+            (Role::Replica(core), None) => {
+                let is_first = *core == 0;
+                Box::new(move || is_first)
+            }
+            (Role::Replica(core), Some(members)) => {
+                let core = *core;
+                Box::new(move || members.look().active.trailing_zeros() as usize == core)
+            }
+        }
+    }
+}
+
+/// Makes the parts of a shard, each for an lcore of its own.
 ///
 /// # Errors
-/// If the memory is not to be had, or its static mappings do not fit.
-pub(crate) fn worker(
+/// If memory is not to be had, or what is configured cannot be made.
+pub(crate) fn parts(
     config: &Config,
     shard: &ShardConfig,
+    ports: &mut Ports,
+    clock: Clock,
+    seed: [u8; 32],
+) -> anyhow::Result<Vec<Part>> {
+    if let Some(scr) = &shard.scr {
+        return scr::parts(config, shard, scr, ports, clock, seed);
+    }
+    let counters = Arc::new(Counters::new());
+    let (handle, mailbox) = mailbox();
+    let nat = shard.nat.as_ref().expect("a shard on one core translates");
+    let (mut worker, tables) =
+        worker(config, shard, nat, ports, clock, seed, counters.clone(), mailbox)?;
+    Ok(vec![Part {
+        shard: shard.id,
+        lcore: shard.lcore,
+        role: Role::Worker,
+        sessions_max: nat.sessions,
+        tables,
+        counters,
+        handle: Arc::new(handle),
+        run: Box::new(move || worker.run()),
+    }])
+}
+
+/// Makes the worker of a shard: its memory, its router, its translator, its queues.
+#[expect(clippy::too_many_arguments, reason = "each is one thing that the worker is made of")]
+fn worker(
+    config: &Config,
+    shard: &ShardConfig,
+    nat: &NatConfig,
     ports: &mut Ports,
     clock: Clock,
     seed: [u8; 32],
     counters: Arc<Counters>,
     mailbox: Mailbox,
 ) -> anyhow::Result<(Worker, Tables)> {
-    let settings = nat_config(config, shard, seed);
+    let settings = nat_config(config, shard, nat, seed);
     let bytes = Nat::memory_bytes(&settings);
     let mut arena = Arena::map(bytes, hugepages(config.eal.hugepages))
         .with_context(|| format!("shard {}: {} sessions", shard.id, settings.sessions))?;
@@ -242,7 +366,7 @@ pub(crate) fn worker(
     } else {
         let (outside_rx, outside_tx) = ports.take(&shard.outside);
         let input = match config.clock {
-            config::Clock::Tsc => Input::ports(clock, inside_rx, outside_rx),
+            config::Clock::Tsc => Input::ports(clock, [inside_rx], [outside_rx]),
             config::Clock::Capture => Input::captures(clock, inside_rx, outside_rx),
         };
         (input, Output::new(inside_tx, Some(outside_tx)))
@@ -260,7 +384,7 @@ pub(crate) fn worker(
     Ok((worker, tables))
 }
 
-fn router_config(config: &Config, shard: &ShardConfig, ports: &Ports) -> RouterConfig {
+pub(crate) fn router_config(config: &Config, shard: &ShardConfig, ports: &Ports) -> RouterConfig {
     let side = |side: Side| {
         let of = shard.side(side);
         RouterSide {
@@ -275,32 +399,37 @@ fn router_config(config: &Config, shard: &ShardConfig, ports: &Ports) -> RouterC
     RouterConfig {
         inside: side(Side::Inside),
         outside: side(Side::Outside),
-        pool: shard.nat.pool.clone(),
+        pool: shard.nat.iter().flat_map(|nat| nat.pool.iter().copied()).collect(),
     }
 }
 
-/// The translator's settings of a shard.
-pub fn nat_config(config: &Config, shard: &ShardConfig, seed: [u8; 32]) -> nat::Config {
+/// The settings of a shard's translator, which are `nat`.
+pub fn nat_config(
+    config: &Config,
+    shard: &ShardConfig,
+    nat: &NatConfig,
+    seed: [u8; 32],
+) -> nat::Config {
     nat::Config {
-        sessions: shard.nat.sessions as usize,
-        subscribers: subscribers_max(shard),
-        pool: shard.nat.pool.clone(),
+        sessions: nat.sessions as usize,
+        subscribers: subscribers_max(shard, nat),
+        pool: nat.pool.clone(),
         inside: shard.inside.networks().collect(),
-        ports: shard.nat.ports.clone(),
-        ports_per_subscriber: shard.nat.ports_per_subscriber,
+        ports: nat.ports.clone(),
+        ports_per_subscriber: nat.ports_per_subscriber,
         seed,
-        policy: policy(config, shard),
+        policy: policy(config, nat),
     }
 }
 
-/// The part of a shard's settings that a reload may change.
-pub fn policy(config: &Config, shard: &ShardConfig) -> nat::Policy {
+/// The part of a translator's settings that a reload may change.
+pub fn policy(config: &Config, nat: &NatConfig) -> nat::Policy {
     nat::Policy {
-        filtering: shard.nat.filtering,
-        hairpinning: shard.nat.hairpinning,
-        timeouts: shard.nat.timeouts,
-        exclude: shard.nat.exclude.clone(),
-        statics: shard.nat.static_mappings.clone(),
+        filtering: nat.filtering,
+        hairpinning: nat.hairpinning,
+        timeouts: nat.timeouts,
+        exclude: nat.exclude.clone(),
+        statics: nat.static_mappings.clone(),
         firewall: firewall(&config.firewall),
     }
 }
@@ -325,10 +454,10 @@ fn firewall(config: &config::FirewallConfig) -> nat::Firewall {
 }
 
 /// As many as the sessions suggest, but no more than there are addresses.
-fn subscribers_max(shard: &ShardConfig) -> usize {
+fn subscribers_max(shard: &ShardConfig, nat: &NatConfig) -> usize {
     let hosts = |net: ipnet::Ipv4Net| 1u64 << (32 - net.prefix_len());
     let addresses: u64 = shard.inside.networks().map(hosts).sum();
-    addresses.min(config::subscribers_max(shard.nat.sessions).into()) as usize
+    addresses.min(config::subscribers_max(nat.sessions).into()) as usize
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! What a worker does between bursts: let time pass, speak ARP, answer the control plane, and at
 //! the end give back everything.
 
-use krono_core::counters::{Counter, CounterSnapshot};
+use krono_core::counters::{Counter, CounterSnapshot, Counters};
 use krono_core::drop::DropReason;
 use krono_core::program::Program;
-use krono_nat::Change;
+use krono_core::time::Ticks;
+use krono_nat::{Change, Nat};
 
 use crate::mailbox::{LookupQuery, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardView};
 use crate::worker::Worker;
@@ -29,10 +30,7 @@ impl Worker {
 
     /// Shows what is counted elsewhere.
     fn publish(&self) {
-        let counts = self.shard.program.counts();
-        self.carrier.counters.set(Counter::Sessions, counts.sessions);
-        self.carrier.counters.set(Counter::Mappings, counts.mappings);
-        self.carrier.counters.set(Counter::Subscribers, counts.subscribers);
+        publish_counts(&self.shard.program, &self.carrier.counters);
         for (counter, change) in [
             (Counter::SessionsCreated, Change::SessionCreated),
             (Counter::SessionsDeleted, Change::SessionDeleted),
@@ -61,30 +59,47 @@ impl ShardView for Worker {
     }
 
     fn sessions(&self, page: &mut SessionsPage) {
-        let cursor = page.cursor;
-        let show = |view: krono_nat::SessionView| {
-            page.offer(SessionRow {
-                protocol: view.protocol,
-                inside: view.inside,
-                outside: view.outside,
-                remote: view.remote,
-                state: view.state,
-                expires_in_ms: view.remote.map(|_| view.expires_in.as_millis()),
-                is_static: view.is_static,
-            })
-        };
-        page.next = self.shard.program.walk(cursor, RECORDS_PER_PAGE, self.now.ticks(), show);
+        sessions(&self.shard.program, page, self.now.ticks());
     }
 
     fn lookup(&self, query: &mut LookupQuery) {
-        for protocol in query.protocols() {
-            let owner = self.shard.program.owner(protocol, query.outside);
-            query.owners[protocol as usize] = owner;
-        }
+        lookup(&self.shard.program, query);
     }
 
     fn reload(&mut self, reload: &mut Reload) {
         let nat = &mut self.shard.program;
         reload.outcome = nat.swap_policy(&mut reload.policy, self.now.ticks(), &mut self.changes);
     }
+}
+
+/// Fills in a page of a translator's sessions.
+pub(crate) fn sessions(nat: &Nat<'_>, page: &mut SessionsPage, now: Ticks) {
+    let cursor = page.cursor;
+    let show = |view: krono_nat::SessionView| {
+        page.offer(SessionRow {
+            protocol: view.protocol,
+            inside: view.inside,
+            outside: view.outside,
+            remote: view.remote,
+            state: view.state,
+            expires_in_ms: view.remote.map(|_| view.expires_in.as_millis()),
+            is_static: view.is_static,
+        })
+    };
+    page.next = nat.walk(cursor, RECORDS_PER_PAGE, now, show);
+}
+
+/// Says who has a public endpoint of a translator.
+pub(crate) fn lookup(nat: &Nat<'_>, query: &mut LookupQuery) {
+    for protocol in query.protocols() {
+        query.owners[protocol as usize] = nat.owner(protocol, query.outside);
+    }
+}
+
+/// Shows how much a translator holds.
+pub(crate) fn publish_counts(nat: &Nat<'_>, counters: &Counters) {
+    let counts = nat.counts();
+    counters.set(Counter::Sessions, counts.sessions);
+    counters.set(Counter::Mappings, counts.mappings);
+    counters.set(Counter::Subscribers, counts.subscribers);
 }

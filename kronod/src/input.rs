@@ -16,8 +16,8 @@ pub(crate) struct Input {
 }
 
 enum Source {
-    /// A queue for each side, polled in turn.
-    Ports { queues: [RxQueue; 2], next: Side },
+    /// Queues of each side, polled in turn.
+    Ports { queues: Box<[(Side, RxQueue)]>, next: usize },
     /// One queue for both sides, which are VLANs: what came for the outside waits its turn.
     Trunk { queue: RxQueue, outside_vlan: u16, outside: Box<Burst> },
     /// Captures of both sides, in the order of their timestamps.
@@ -25,9 +25,15 @@ enum Source {
 }
 
 impl Input {
-    /// Both sides on queues of their own.
-    pub(crate) fn ports(clock: Clock, inside: RxQueue, outside: RxQueue) -> Self {
-        let source = Source::Ports { queues: [inside, outside], next: Side::Inside };
+    /// Both sides on queues of their own, of which each side has at least one.
+    pub(crate) fn ports(
+        clock: Clock,
+        inside: impl IntoIterator<Item = RxQueue>,
+        outside: impl IntoIterator<Item = RxQueue>,
+    ) -> Self {
+        let inside = inside.into_iter().map(|queue| (Side::Inside, queue));
+        let outside = outside.into_iter().map(|queue| (Side::Outside, queue));
+        let source = Source::Ports { queues: inside.chain(outside).collect(), next: 0 };
         Input { clock, source }
     }
 
@@ -48,11 +54,12 @@ impl Input {
     pub(crate) fn receive(&mut self, burst: &mut Burst) -> Option<Side> {
         match &mut self.source {
             Source::Ports { queues, next } => {
-                for _ in Side::BOTH {
-                    let side = *next;
-                    *next = side.opposite();
-                    if queues[side as usize].poll(burst) > 0 {
-                        return Some(side);
+                for _ in 0..queues.len() {
+                    let at = *next;
+                    *next = if at + 1 == queues.len() { 0 } else { at + 1 };
+                    let (side, queue) = &mut queues[at];
+                    if queue.poll(burst) > 0 {
+                        return Some(*side);
                     }
                 }
                 None

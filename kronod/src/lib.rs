@@ -17,6 +17,7 @@ pub mod metrics;
 mod output;
 mod privileges;
 pub mod run;
+mod scr;
 pub mod spare_cpus;
 pub mod worker;
 #[cfg(test)]

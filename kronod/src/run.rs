@@ -14,10 +14,10 @@ use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::alarms::Alarms;
-use crate::config::{self, Config, Memory, ShardConfig};
+use crate::config::{self, Config, Memory};
 use crate::control::{self, Facts, ShardFacts};
-use crate::house::{self, Ports};
-use crate::mailbox::{Reload, ShardHandle, mailbox};
+use crate::house::{self, Part, Ports, Role};
+use crate::mailbox::{Reload, ShardHandle};
 use crate::metrics;
 use crate::privileges;
 use crate::spare_cpus::SpareCpus;
@@ -71,14 +71,16 @@ impl Signals {
 
 struct Daemon {
     config: Config,
-    shards: Vec<RunningShard>,
+    parts: Vec<RunningPart>,
     facts: Arc<Facts>,
     /// They end with the daemon.
     _servers: (control::Server, metrics::Server),
 }
 
-struct RunningShard {
-    id: u16,
+struct RunningPart {
+    /// The shard that it is of.
+    shard: u16,
+    role: Role,
     counters: Arc<Counters>,
     handle: Arc<ShardHandle>,
     alarms: Alarms,
@@ -86,7 +88,16 @@ struct RunningShard {
     task: Option<Task<()>>,
 }
 
-impl RunningShard {
+impl RunningPart {
+    /// What to call it in a log.
+    fn name(&self) -> String {
+        match self.role {
+            Role::Worker => format!("shard {}", self.shard),
+            Role::Sequencer(_) => format!("shard {}, sequencer", self.shard),
+            Role::Replica(core) => format!("shard {}, core {core}", self.shard),
+        }
+    }
+
     fn has_ended(&self) -> bool {
         self.task.as_ref().is_none_or(Task::is_finished)
     }
@@ -95,11 +106,11 @@ impl RunningShard {
     fn stop(&mut self) -> anyhow::Result<()> {
         self.handle.stop();
         let Some(task) = self.task.take() else { return Ok(()) };
-        task.join().with_context(|| format!("shard {}", self.id))
+        task.join().with_context(|| format!("shard {}", self.shard))
     }
 }
 
-impl Drop for RunningShard {
+impl Drop for RunningPart {
     /// A start that fails half-way stops the workers that poll already.
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
@@ -118,32 +129,27 @@ impl Daemon {
         let mut ports = Ports::open(&eal, &config)?;
         let clock = Clock::new(&eal);
         let seed = seed(options.seed)?;
-        let (mut workers, mut tables) = (Vec::new(), Vec::new());
+        let mut made = Vec::new();
         for shard in &config.shards {
-            let counters = Arc::new(Counters::new());
             let seed = seed_of_shard(seed, shard.id);
-            let (handle, mailbox) = mailbox();
-            let (worker, made) =
-                house::worker(&config, shard, &mut ports, clock, seed, counters.clone(), mailbox)?;
-            tables.push(made);
-            workers.push((shard, counters, Arc::new(handle), worker));
+            made.extend(house::parts(&config, shard, &mut ports, clock, seed)?);
         }
-        let mut shards = Vec::new();
-        for (shard, counters, handle, mut worker) in workers {
-            let task = eal.launch(u32::from(shard.lcore), move || {
+        let facts = Arc::new(facts(path, &config, &made, ports));
+        let mut parts = Vec::new();
+        for Part { shard, lcore, role, counters, handle, run, .. } in made {
+            let task = eal.launch(u32::from(lcore), move || {
                 reduce_privileges();
-                worker.run();
+                run();
             })?;
             let alarms = Alarms::default();
             let task = Some(task);
-            shards.push(RunningShard { id: shard.id, counters, handle, alarms, task });
+            parts.push(RunningPart { shard, role, counters, handle, alarms, task });
         }
         reduce_privileges();
-        let facts = Arc::new(facts(path, &config, &shards, &tables, ports));
         info!("metrics at http://{}/metrics", metrics.address());
         let metrics = metrics::Server::start(metrics, facts.clone(), cpus.clone())?;
         let control = control::Server::start(socket, facts.clone(), cpus)?;
-        let daemon = Daemon { shards, config, facts, _servers: (control, metrics) };
+        let daemon = Daemon { parts, config, facts, _servers: (control, metrics) };
         daemon.wait_until_polling()?;
         daemon.facts.ready.store(true, Ordering::Relaxed);
         Ok(daemon)
@@ -151,10 +157,10 @@ impl Daemon {
 
     fn wait_until_polling(&self) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
-        for shard in &self.shards {
-            while shard.counters.snapshot().of(Counter::Polls) == 0 {
-                if shard.has_ended() || Instant::now() > deadline {
-                    bail!("shard {} does not poll", shard.id);
+        for part in &self.parts {
+            while part.counters.snapshot().of(Counter::Polls) == 0 {
+                if part.has_ended() || Instant::now() > deadline {
+                    bail!("shard {} does not poll", part.shard);
                 }
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -172,13 +178,16 @@ impl Daemon {
             }
             let now = Instant::now();
             let mut received = 0;
-            for shard in &mut self.shards {
-                if shard.has_ended() {
-                    bail!("shard {} ended by itself", shard.id);
+            for part in &mut self.parts {
+                if part.has_ended() {
+                    bail!("shard {} ended by itself", part.shard);
                 }
-                let counters = shard.counters.snapshot();
+                let counters = part.counters.snapshot();
                 received += counters.received();
-                shard.alarms.watch(shard.id, &counters, now);
+                part.alarms.watch(part.shard, &counters, now);
+                if let Role::Sequencer(members) = &part.role {
+                    part.alarms.watch_members(part.shard, members.look());
+                }
             }
             if received != busy.0 {
                 busy = (received, now);
@@ -206,18 +215,19 @@ impl Daemon {
         let plan = config::reload_plan(&self.config, &config);
         plan.restart.iter().for_each(|what| warn!("{what} differs, which needs a restart"));
         plan.applied.iter().for_each(|what| info!("{what} changes now"));
-        for running in &self.shards {
-            let Some(shard) = plan.config.shards.iter().find(|shard| shard.id == running.id) else {
-                continue;
-            };
-            let reload = Reload { policy: house::policy(&plan.config, shard), outcome: Ok(()) };
+        for running in &self.parts {
+            let shard = plan.config.shards.iter().find(|shard| shard.id == running.shard);
+            let nat =
+                shard.filter(|shard| shard.scr.is_none()).and_then(|shard| shard.nat.as_ref());
+            let Some(nat) = nat else { continue };
+            let reload = Reload { policy: house::policy(&plan.config, nat), outcome: Ok(()) };
             let answer = running.handle.ask(Box::new(reload), Instant::now() + PATIENCE);
             match answer.map(|answer| answer.outcome) {
-                Ok(Ok(())) => info!("shard {}: reloaded", running.id),
+                Ok(Ok(())) => info!("shard {}: reloaded", running.shard),
                 Ok(Err(reason)) => {
-                    error!("shard {}: a static mapping was not made, {reason}", running.id);
+                    error!("shard {}: a static mapping was not made, {reason}", running.shard);
                 }
-                Err(why) => error!("shard {}: not reloaded, it {why}", running.id),
+                Err(why) => error!("shard {}: not reloaded, it {why}", running.shard),
             }
         }
         self.config = plan.config;
@@ -225,14 +235,17 @@ impl Daemon {
 
     /// Stops the workers, closes the ports, and takes the EAL down.
     fn stop(mut self) -> anyhow::Result<()> {
-        self.shards.iter().for_each(|shard| shard.handle.stop());
+        // Sequencers first, so that replicas account for what is in their pipes.
+        let is_first = |part: &RunningPart| matches!(part.role, Role::Sequencer(_));
+        let (first, rest): (Vec<_>, Vec<_>) = self.parts.drain(..).partition(is_first);
+        first.iter().for_each(|part| part.handle.stop());
         let mut outcome = Ok(());
-        for shard in &mut self.shards {
-            outcome = outcome.and(shard.stop());
-            let counters = shard.counters.snapshot();
+        for mut part in first.into_iter().chain(rest) {
+            outcome = outcome.and(part.stop());
+            let counters = part.counters.snapshot();
             info!(
-                "shard {}: stopped, {} packets received, {} dropped",
-                shard.id,
+                "{}: stopped, {} packets received, {} dropped",
+                part.name(),
                 counters.received(),
                 counters.dropped_total(),
             );
@@ -242,19 +255,19 @@ impl Daemon {
 }
 
 /// What the control plane may tell of this process.
-fn facts(
-    path: &Path,
-    config: &Config,
-    shards: &[RunningShard],
-    tables: &[house::Tables],
-    ports: Ports,
-) -> Facts {
-    let of_shard = |(shard, running): (&ShardConfig, &RunningShard)| ShardFacts {
-        id: shard.id,
-        lcore: shard.lcore,
-        sessions_max: shard.nat.sessions,
-        handle: running.handle.clone(),
-        counters: running.counters.clone(),
+fn facts(path: &Path, config: &Config, parts: &[Part], ports: Ports) -> Facts {
+    let of_part = |part: &Part| ShardFacts {
+        id: part.shard,
+        lcore: part.lcore,
+        role: match part.role {
+            Role::Worker => control::protocol::Role::Worker,
+            Role::Sequencer(_) => control::protocol::Role::Sequencer,
+            Role::Replica(core) => control::protocol::Role::Replica { core },
+        },
+        sessions_max: part.sessions_max,
+        speaks: part.role.speaks(parts, part.shard),
+        handle: part.handle.clone(),
+        counters: part.counters.clone(),
     };
     Facts {
         config_file: path.to_owned(),
@@ -262,10 +275,10 @@ fn facts(
         ready: AtomicBool::new(false),
         memory: control::protocol::Memory {
             buffers_bytes: config.eal.memory,
-            tables_bytes: tables.iter().map(|table| table.bytes).sum(),
-            hugepages: tables.iter().all(|table| table.huge),
+            tables_bytes: parts.iter().map(|part| part.tables.bytes).sum(),
+            hugepages: parts.iter().all(|part| part.tables.huge),
         },
-        shards: config.shards.iter().zip(shards).map(of_shard).collect(),
+        shards: parts.iter().map(of_part).collect(),
         ports: Box::new(ports.into_figures()),
     }
 }

@@ -305,7 +305,7 @@ mod shape {
                  and T are powers of 1024)"],
         );
         assert_eq!(valid(&[("512M", "1g")]).eal.memory, 1 << 30);
-        assert_eq!(valid(&[("64K", "1000")]).shards[1].nat.sessions, 1000);
+        assert_eq!(valid(&[("64K", "1000")]).shards[1].nat.clone().unwrap().sessions, 1000);
     }
 
     #[test]
@@ -335,7 +335,7 @@ mod shape {
             &["39: nat.timeouts.udp: 99999999999999999999h is not a duration; expected a \
                  duration such as 5m, 60s, 2h4m or 500ms (units d, h, m, s, ms)"],
         );
-        let timeouts = |text| valid(&[("udp: 5m", text)]).shards[0].nat.timeouts;
+        let timeouts = |text| valid(&[("udp: 5m", text)]).shards[0].nat.clone().unwrap().timeouts;
         assert_eq!(timeouts("udp: 2h4m").udp.as_millis(), 7_440_000);
         assert_eq!(timeouts("tcp_opening: 1500ms").tcp_opening.as_millis(), 1500);
         assert_eq!(timeouts("udp: 1d2h3m4s5ms").udp.as_millis(), 93_784_100);
@@ -526,7 +526,10 @@ mod shape {
             &["37: nat.ports: many is not a range of ports; expected one port or a range within \
                  1-65535, such as 25 or 1024-65535"],
         );
-        assert_eq!(valid(&[("1024-65535", "1-65535")]).shards[0].nat.ports, 1..=65535);
+        assert_eq!(
+            valid(&[("1024-65535", "1-65535")]).shards[0].nat.clone().unwrap().ports,
+            1..=65535
+        );
     }
 
     #[test]
@@ -1123,7 +1126,7 @@ mod sense {
             ("ports: 1024-65535", "ports: 1024-1100"),
             ("  ports_per_subscriber: 2048\n", ""),
         ]);
-        assert_eq!(small.shards[0].nat.ports_per_subscriber, 77);
+        assert_eq!(small.shards[0].nat.clone().unwrap().ports_per_subscriber, 77);
     }
 
     #[test]
@@ -1179,6 +1182,8 @@ mod sense {
         assert_eq!(
             valid(&[("static: [ { protocol: tcp, inside", &udp)]).shards[0]
                 .nat
+                .clone()
+                .unwrap()
                 .static_mappings
                 .len(),
             2
@@ -1368,7 +1373,7 @@ fn a_shard_overrides_what_is_said_for_all() {
       exclude: [ 198.18.0.0/15 ]
       static: [ { protocol: udp, inside: \"10.0.1.5:53\", outside: \"203.0.113.1:53\" } ]",
     )]);
-    let [first, second] = [&config.shards[0].nat, &config.shards[1].nat];
+    let [first, second] = [0, 1].map(|shard: usize| config.shards[shard].nat.clone().unwrap());
     assert_eq!((first.sessions, second.sessions), (64 << 10, 1 << 10));
     assert_eq!(first.filtering, config::Filtering::AddressAndPortDependent);
     assert_eq!(second.filtering, config::Filtering::EndpointIndependent);
@@ -1423,7 +1428,7 @@ outside: { port: b, address: 192.0.2.1/24 }, nat: { pool: [ 198.51.100.0/28 ] } 
             lcore: 3,
             inside: side(0, "10.0.0.1/24"),
             outside: side(1, "192.0.2.1/24"),
-            nat: config::NatConfig {
+            nat: Some(config::NatConfig {
                 pool: vec!["198.51.100.0/28".parse().unwrap()],
                 sessions: 1 << 20,
                 mapping: config::Mapping::EndpointIndependent,
@@ -1441,7 +1446,8 @@ outside: { port: b, address: 192.0.2.1/24 }, nat: { pool: [ 198.51.100.0/28 ] } 
                 },
                 exclude: vec![],
                 static_mappings: vec![],
-            },
+            }),
+            scr: None,
         }],
         firewall: config::FirewallConfig { inbound: config::Action::Allow, rules: vec![] },
         clock: config::Clock::Tsc,

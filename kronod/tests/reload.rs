@@ -112,10 +112,10 @@ fn shards_are_matched_by_id() {
     let old = edited(&[]);
     let mut swapped = old.clone();
     swapped.shards.swap(0, 1);
-    swapped.shards[0].nat.hairpinning = false;
+    swapped.shards[0].nat.as_mut().unwrap().hairpinning = false;
     let plan = reload_plan(&old, &swapped);
     assert_eq!((plan.applied, plan.restart), (vec!["shards[0].nat.hairpinning".into()], vec![]));
-    assert!(!plan.config.shards[1].nat.hairpinning);
+    assert!(!plan.config.shards[1].nat.as_ref().unwrap().hairpinning);
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub mod recovery;
 mod replicated;
 pub mod room;
 pub mod sequencer;
+pub mod trial;
 pub mod wire;
 
 pub use krono_core::replicable::{Replicable, Shipped};

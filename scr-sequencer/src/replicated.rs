@@ -239,6 +239,20 @@ impl<P: Replicable> Replicated<P> {
         true
     }
 
+    /// Exchanges states with a replica of no group, which has got its own behind packet `sequence`
+    /// from a member of this one's group, and so [`Replicated::adopt`]s that without a copy.
+    pub fn exchange(&mut self, other: &mut Replicated<P>) {
+        self.begin();
+        other.begin();
+        std::mem::swap(&mut self.program, &mut other.program);
+        std::mem::swap(&mut self.ticked, &mut other.ticked);
+        std::mem::swap(&mut self.is_behind, &mut other.is_behind);
+        std::mem::swap(&mut self.handed, &mut other.handed);
+        if let Some(member) = &mut self.member {
+            member.adopted(self.handed);
+        }
+    }
+
     /// Takes over the state of another replica behind packet `sequence`, where that one stands:
     /// between two bursts, or by [`Replicated::advance_to`].
     pub fn adopt(&mut self, other: &Replicated<P>, sequence: u64) {

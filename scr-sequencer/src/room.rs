@@ -13,11 +13,14 @@
 //! | 22 | bytes of a record |
 //! | 23 | the side where the packet arrived: 0 inside, 1 outside |
 //! | 24– | the records, oldest first, the last of them that of the packet before this one |
+//!
+//! A frame that no state depends on, such as ARP, has no number and no history: it is marked by the
+//! number 0 with 65535 records, and 2 is added to its side if it is a copy for a core to learn from.
 
 use krono_core::packet::Side;
 use krono_core::time::Moment;
 use zerocopy::little_endian::{U16, U32, U64};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::Shipped;
 use crate::history::{Carried, History};
@@ -129,6 +132,30 @@ pub fn write<R: Shipped>(room: &mut [u8], header: &Header, history: &[R]) {
     records[..bytes.len()].copy_from_slice(bytes);
 }
 
+/// The number of records that marks a frame without a number.
+const UNNUMBERED: u16 = u16::MAX;
+
+/// Marks a frame that has no number, which arrived at `side`; a copy is to be learnt from only.
+///
+/// # Panics
+/// If there is no room for a header.
+pub fn write_unnumbered(room: &mut [u8], side: Side, is_copy: bool) {
+    let (raw, _) = Raw::mut_from_prefix(room).expect("room for a header is checked at start");
+    let side = side as u8 + 2 * u8::from(is_copy);
+    *raw = Raw { records: UNNUMBERED.into(), side, ..Raw::new_zeroed() };
+}
+
+/// The side that a frame without a number arrived at, and whether it is a copy; `None` for all
+/// others.
+#[inline]
+pub fn unnumbered(room: &[u8]) -> Option<(Side, bool)> {
+    let (raw, _) = Raw::ref_from_prefix(room).ok()?;
+    if raw.records.get() != UNNUMBERED || raw.sequence.get() != 0 {
+        return None;
+    }
+    Some((*Side::BOTH.get(usize::from(raw.side & 1))?, raw.side & 2 != 0))
+}
+
 /// Reads what [`write`] wrote; the records are not copied.
 ///
 /// # Errors
@@ -208,6 +235,22 @@ mod tests {
         assert_eq!(check::<[u8; 8]>(8189, usize::MAX).unwrap_err().room, ROOM_MAX);
         assert!(check::<[u8; 8]>(usize::MAX, usize::MAX).is_err());
         assert!(check::<[[u8; 30]; 9]>(1, 1000).is_err());
+    }
+
+    #[test]
+    fn frames_without_a_number_are_told_from_all_others() {
+        let mut room = [0xee; 24];
+        for (side, is_copy) in
+            [(Side::Inside, false), (Side::Outside, false), (Side::Outside, true)]
+        {
+            write_unnumbered(&mut room, side, is_copy);
+            assert_eq!(unnumbered(&room), Some((side, is_copy)));
+            assert!(read::<Record>(&room).is_err());
+        }
+        write(&mut room, &HEADER, &[] as &[Record]);
+        assert_eq!(unnumbered(&room), None);
+        assert_eq!(unnumbered(&[0; 24]), None);
+        assert_eq!(unnumbered(&[0; 23]), None);
     }
 
     #[test]

@@ -183,6 +183,23 @@ impl<R: Shipped> Sequencer<R> {
         }
     }
 
+    /// Records of the longest history that is to be written next: when it exceeds the limit, that
+    /// core is left out.
+    pub fn longest_history(&self) -> u64 {
+        let active = (0..CORES_MAX).filter(|core| self.is_active(*core));
+        active.map(|core| self.last - self.sent[core]).max().unwrap_or(0)
+    }
+
+    /// Records of the longest history that may be.
+    pub fn history_max(&self) -> u64 {
+        self.history_max
+    }
+
+    /// The cores that get packets, a bit for each.
+    pub fn active(&self) -> u64 {
+        self.active
+    }
+
     /// One of the cores that were left out, once each: it must get a copy of another's state, and
     /// then be activated.
     #[inline]

@@ -15,6 +15,7 @@ use krono_core::packet::{Mac, Side};
 
 use super::firewall;
 use super::nat::{self, NatDraft, NatSettings, StaticDraft};
+use super::scr::{self, ScrDraft};
 use super::types::*;
 use super::values::{self, choice};
 
@@ -42,10 +43,24 @@ pub(super) struct ShardDraft {
     pub(super) lcore: Option<Marked<u16>>,
     pub(super) inside: Option<SideDraft>,
     pub(super) outside: Option<SideDraft>,
+    /// None if it could not be read, or is not to be there.
     pub(super) nat: Option<NatDraft>,
+    pub(super) scr: Option<ScrDraft>,
 }
 
 impl ShardDraft {
+    /// Whether it is to have a pool of public addresses.
+    pub(super) fn translates(&self) -> bool {
+        self.scr.as_ref().is_none_or(|scr| scr.translates != Some(false))
+    }
+
+    /// The lcores that run it, as far as they are known.
+    pub(super) fn lcores(&self) -> impl Iterator<Item = &Marked<u16>> {
+        let in_band = self.scr.as_ref().is_some_and(|scr| scr.in_band.is_some());
+        let workers = self.scr.iter().flat_map(|scr| &scr.workers.items);
+        self.lcore.iter().filter(move |_| !in_band).chain(workers)
+    }
+
     pub(super) fn side(&self, side: Side) -> Option<&SideDraft> {
         match side {
             Side::Inside => self.inside.as_ref(),
@@ -160,15 +175,40 @@ fn read_shard(
     for_all: &NatSettings,
     report: &mut Report,
 ) -> Option<ShardDraft> {
-    let map = Map::open(node, place, &["id", "lcore", "inside", "outside", "nat"], report)?;
+    const KEYS: [&str; 6] = ["id", "lcore", "inside", "outside", "nat", "scr"];
+    let map = Map::open(node, place, &KEYS, report)?;
     let id = map.required("id", values::number(0..=u16::MAX), report);
-    let lcore = map.required("lcore", values::number(0..=LCORES_MAX - 1), report);
+    let scr = scr::read(&map, report);
+    let lcore = read_lcore(&map, scr.as_ref(), report);
     let inside = map.required_section("inside", &SIDE_KEYS, report);
     let inside = inside.map(|map| read_side(&map, report));
     let outside = map.required_section("outside", &SIDE_KEYS, report);
     let outside = outside.map(|map| read_side(&map, report));
-    let nat = nat::read_shard(&map, for_all, report);
-    Some(ShardDraft { id, lcore, inside, outside, nat })
+    let nat = match scr.as_ref().map(|scr| scr.translates) {
+        None | Some(Some(true)) => nat::read_shard(&map, for_all, report),
+        Some(Some(false)) => {
+            if let Some((_, place)) = map.node("nat") {
+                let what = "the program of this shard translates nothing";
+                report.mistake(&place, Wrong::new(what, "no nat, or scr.program: nat"));
+            }
+            None
+        }
+        Some(None) => None,
+    };
+    Some(ShardDraft { id, lcore, inside, outside, nat, scr })
+}
+
+/// The lcore of a shard; where packets come sequenced that of its first worker.
+fn read_lcore(map: &Map<'_>, scr: Option<&ScrDraft>, report: &mut Report) -> Option<Marked<u16>> {
+    let Some(ScrDraft { in_band: Some(in_band), workers, .. }) = scr else {
+        return map.required("lcore", values::number(0..=LCORES_MAX - 1), report);
+    };
+    if let Some((_, place)) = map.node("lcore") {
+        let what =
+            format!("packets come sequenced, {in_band}, and workers have lcores of their own");
+        report.mistake(&place, Wrong::new(what, "no lcore"));
+    }
+    workers.items.first().cloned()
 }
 
 const SIDE_KEYS: [&str; 7] = ["port", "queue", "vlan", "mac", "address", "routes", "neighbours"];

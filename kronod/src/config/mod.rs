@@ -10,6 +10,7 @@ mod fuzz;
 mod memory;
 mod nat;
 mod reload;
+mod scr;
 mod sense;
 mod types;
 mod valid;

@@ -83,11 +83,19 @@ impl ReloadPlan {
 
     /// Plans the shard in `slot` of the old configuration.
     fn shard(&mut self, path: &str, slot: usize, old: &ShardConfig, new: &ShardConfig) {
-        let ShardConfig { id: _, lcore, inside, outside, nat } = new;
+        let ShardConfig { id: _, lcore, inside, outside, nat, scr } = new;
         self.keep(&format!("{path}.lcore"), &old.lcore, lcore);
         let moved = self.keep(&format!("{path}.inside"), &old.inside, inside);
         self.keep(&format!("{path}.outside"), &old.outside, outside);
-        self.nat(&format!("{path}.nat"), slot, &old.nat, nat, moved);
+        self.keep(&format!("{path}.scr"), &old.scr, scr);
+        match (&old.nat, nat) {
+            // Replicas must not change but behind the same packet.
+            (Some(_), _) | (_, Some(_)) if scr.is_some() || old.scr.is_some() => {
+                self.keep(&format!("{path}.nat"), &old.nat, nat);
+            }
+            (Some(old), Some(new)) => self.nat(&format!("{path}.nat"), slot, old, new, moved),
+            _ => {}
+        }
     }
 
     fn nat(&mut self, path: &str, slot: usize, old: &NatConfig, new: &NatConfig, moved: bool) {
@@ -105,7 +113,7 @@ impl ReloadPlan {
         } = new;
         let at = |field: &str| format!("{path}.{field}");
         fn nat(config: &mut Config, slot: usize) -> &mut NatConfig {
-            &mut config.shards[slot].nat
+            config.shards[slot].nat.as_mut().expect("it translates")
         }
         let pool_differs = self.keep(&at("pool"), &old.pool, pool);
         self.keep(&at("sessions"), &old.sessions, sessions);

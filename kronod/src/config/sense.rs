@@ -97,15 +97,15 @@ fn shards_are_distinct(shards: &[ShardDraft], report: &mut Report) {
         if let Some(id) = &shard.id {
             ids.take(id.value, id, "an id of its own for each shard", report);
         }
-        if let Some(lcore) = &shard.lcore {
-            lcores.take(lcore.value, lcore, "an lcore of its own for each shard", report);
+        for lcore in shard.lcores() {
+            lcores.take(lcore.value, lcore, "an lcore of its own for each shard or worker", report);
         }
     }
 }
 
 fn lcores_are_mapped(draft: &Draft, report: &mut Report) {
     let Some(Given::Valid(map)) = draft.eal.as_ref().map(|eal| &eal.lcores) else { return };
-    for lcore in draft.shards.items.iter().filter_map(|shard| shard.lcore.as_ref()) {
+    for lcore in draft.shards.items.iter().flat_map(ShardDraft::lcores) {
         if !map.value.lcores.contains(&lcore.value) {
             let what = format!("lcore {} is not in {}", lcore.value, map.place);
             report.mistake(&lcore.place, Wrong::new(what, format!("one of {}", map.value.text)));
@@ -178,6 +178,17 @@ fn queues_have_one_reader(draft: &Draft, report: &mut Report) {
         } else if is_replay && others.iter().any(|(i, _)| *i == shard) {
             let what = "clock: capture merges the captures of two ports, and this is one";
             report.mistake(&port.place, Wrong::new(what, "a port of its own for each side"));
+        }
+        if draft.shards.items[shard].scr.is_some() && others.iter().any(|(i, _)| *i == shard) {
+            let what = "a shard with scr cannot have both sides on one port";
+            report.mistake(&port.place, Wrong::new(what, "a port of its own for each side"));
+        }
+        let is_replicated = |index: usize| draft.shards.items[index].scr.is_some();
+        if let Some((_, other)) =
+            others.iter().find(|(i, _)| *i != shard && (is_replicated(*i) || is_replicated(shard)))
+        {
+            let what = format!("a shard with scr needs all queues of its port, {}", other.place);
+            report.mistake(&port.place, Wrong::new(what, "a port of its own for each of them"));
         }
         others.push((shard, side));
     }
@@ -391,7 +402,9 @@ fn static_mappings_have_a_shard(draft: &Draft, report: &mut Report) {
     let Given::Valid(list) = &draft.static_mappings else { return };
     let shards = &draft.shards.items;
     let known = draft.shards.complete
-        && shards.iter().all(|shard| shard.nat.as_ref().is_some_and(|nat| nat.pool.complete));
+        && shards.iter().all(|shard| {
+            !shard.translates() || shard.nat.as_ref().is_some_and(|nat| nat.pool.complete)
+        });
     for entry in &list.items {
         let Some(outside) = &entry.outside else { continue };
         let nat = owner(entry, draft).and_then(|index| shards[index].nat.as_ref());
@@ -420,7 +433,10 @@ fn sizes_fit_in_memory(draft: &Draft, memory: &Memory<'_>, report: &mut Report) 
             pool_addresses: pool_addresses(nat)?,
             ports: nat.ports.as_ref()?.value.clone(),
         };
-        Some(((memory.bytes_per_shard)(&sizes), nat.sessions.as_ref()?))
+        // A replica for each worker, and one more that carries states between them.
+        let replicas = shard.scr.as_ref().map_or(1, |scr| 1 + scr.workers.items.len() as u64);
+        let bytes = (memory.bytes_per_shard)(&sizes).saturating_mul(replicas);
+        Some((bytes, nat.sessions.as_ref()?))
     });
     let sized: Vec<_> = sized.collect();
     let tables = sized.iter().fold(0u64, |sum, (bytes, _)| sum.saturating_add(*bytes));

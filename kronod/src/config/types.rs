@@ -10,6 +10,9 @@ pub use krono_config::values::{Device, LCORES_MAX, LcoreMap};
 use krono_core::packet::{Mac, Protocol, Side};
 use krono_core::time::Span;
 pub use krono_nat::config::{Filtering, StaticMapping, Timeouts};
+use scr_sequencer::programs::{bucket, conntrack, ddos, heavy, knock};
+use scr_sequencer::room;
+use scr_sequencer::wire::Format;
 
 /// Ethernet ports that the EAL can hold (RTE_MAX_ETHPORTS of a distribution's DPDK).
 pub const PORTS_MAX: usize = 32;
@@ -58,7 +61,7 @@ impl Config {
         let count = |count: u64, one: &str, many: &str| {
             format!("{count} {}", if count == 1 { one } else { many })
         };
-        let nats = || self.shards.iter().map(|shard| &shard.nat);
+        let nats = || self.shards.iter().filter_map(|shard| shard.nat.as_ref());
         let pool = nats().map(|nat| u64::from(nat.pool_addresses())).sum();
         [
             count(self.shards.len() as u64, "shard", "shards"),
@@ -86,14 +89,18 @@ pub struct PortConfig {
 pub struct ShardConfig {
     /// What people call it; unique.
     pub id: u16,
-    /// The lcore that runs it and nothing else.
+    /// The lcore that runs it and nothing else: with `scr` its sequencer, or its first worker if
+    /// packets come sequenced.
     pub lcore: u16,
     /// Where its subscribers are.
     pub inside: SideConfig,
     /// Where the Internet is.
     pub outside: SideConfig,
-    /// Its translation: its own settings over those of `nat` over the defaults.
-    pub nat: NatConfig,
+    /// Its translation: its own settings over those of `nat` over the defaults. Only a shard whose
+    /// program is another one has none.
+    pub nat: Option<NatConfig>,
+    /// Its state on several cores, if it is.
+    pub scr: Option<ScrConfig>,
 }
 
 impl ShardConfig {
@@ -102,6 +109,95 @@ impl ShardConfig {
         match side {
             Side::Inside => &self.inside,
             Side::Outside => &self.outside,
+        }
+    }
+}
+
+impl ShardConfig {
+    /// All lcores that run it, the first one being [`ShardConfig::lcore`].
+    pub fn lcores(&self) -> impl Iterator<Item = u16> {
+        let workers = self.scr.iter().flat_map(|scr| scr.workers.iter().copied());
+        let own = std::iter::once(self.lcore);
+        own.chain(workers.filter(|worker| *worker != self.lcore))
+    }
+}
+
+/// `scr` of a shard: State-Compute Replication (`docs/scr.md`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScrConfig {
+    /// What decides about packets.
+    pub program: ProgramConfig,
+    /// How packets get their numbers.
+    pub arrival: Arrival,
+    /// The lcores that have a replica each.
+    pub workers: Vec<u16>,
+    /// So many of them get packets from the start.
+    pub active: usize,
+}
+
+impl ScrConfig {
+    /// Bytes that histories take beside a packet.
+    pub fn room_bytes(&self) -> usize {
+        let Arrival::Plain { history, .. } = self.arrival else { return 0 };
+        match &self.program {
+            ProgramConfig::Ddos(_) => room::bytes_needed::<ddos::Record>(history),
+            ProgramConfig::Heavy(_) => room::bytes_needed::<heavy::Record>(history),
+            ProgramConfig::Bucket(_) => room::bytes_needed::<bucket::Record>(history),
+            ProgramConfig::Knock(_) => room::bytes_needed::<knock::Record>(history),
+            ProgramConfig::Conntrack(_) => room::bytes_needed::<conntrack::Record>(history),
+            ProgramConfig::Nat => room::bytes_needed::<krono_nat::Shipment>(history),
+        }
+    }
+}
+
+/// How packets of a replicated shard get their numbers and histories.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// From a sequencer on the shard's lcore.
+    Plain {
+        /// Records beside a packet, at most.
+        history: usize,
+        /// Packets that wait for a worker, at most.
+        ring: u32,
+    },
+    /// From a NIC or a switch, in front of each packet.
+    Sequenced {
+        /// How.
+        format: Format,
+        /// Where they arrive.
+        side: Side,
+        /// Packets of which each core remembers the record, for those who missed them.
+        log: usize,
+    },
+}
+
+/// The program of a replicated shard, with its settings; seeds are drawn at the start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgramConfig {
+    /// Drops listed sources, and those that send more than their share.
+    Ddos(ddos::Config),
+    /// Lists flows above a number of bytes.
+    Heavy(heavy::Config),
+    /// Holds flows to a rate.
+    Bucket(bucket::Config),
+    /// Opens ports to who has knocked.
+    Knock(knock::Config),
+    /// Admits TCP that belongs to a connection.
+    Conntrack(conntrack::Config),
+    /// Translates, as the `nat` of the shard says.
+    Nat,
+}
+
+impl ProgramConfig {
+    /// The name in the configuration and on screen.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            ProgramConfig::Ddos(_) => "ddos",
+            ProgramConfig::Heavy(_) => "heavy",
+            ProgramConfig::Bucket(_) => "bucket",
+            ProgramConfig::Knock(_) => "knock",
+            ProgramConfig::Conntrack(_) => "conntrack",
+            ProgramConfig::Nat => "nat",
         }
     }
 }

@@ -36,12 +36,20 @@ fn shard(
     ports: &[PortConfig],
     static_mappings: Vec<StaticMapping>,
 ) -> Option<ShardConfig> {
+    let translates = draft.translates();
     Some(ShardConfig {
         id: draft.id?.value,
         lcore: draft.lcore?.value,
         inside: side(draft.inside?, ports)?,
         outside: side(draft.outside?, ports)?,
-        nat: nat(draft.nat?, static_mappings)?,
+        nat: match translates {
+            true => Some(nat(draft.nat?, static_mappings)?),
+            false => None,
+        },
+        scr: match draft.scr {
+            Some(scr) => Some(scr.config?),
+            None => None,
+        },
     })
 }
 

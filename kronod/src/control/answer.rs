@@ -12,13 +12,14 @@ use krono_core::packet::{Endpoint, Protocol, Side};
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::group::group;
 use super::protocol::*;
 use super::{Facts, ShardFacts};
 use crate::mailbox::{LookupQuery, NoAnswer, SessionFilter, SessionRow, SessionsPage};
 
 /// How long a worker may take to come by. It does so every few bursts; only one that is stuck, or
 /// whose CPU is taken away for long, needs more.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long one answer may search for sessions; other clients wait meanwhile.
 const SEARCH_TIME: Duration = Duration::from_millis(300);
@@ -30,6 +31,7 @@ pub(super) fn answer(request: &Request, facts: &Facts) -> Result<Box<RawValue>, 
         Request::Stats => to_json(&stats(facts)),
         Request::Sessions(request) => to_json(&sessions(request, facts)?),
         Request::Lookup(request) => to_json(&owners(request, facts)?),
+        Request::Group(request) => to_json(&group(request, facts)?),
     }
 }
 
@@ -42,6 +44,7 @@ fn status(facts: &Facts) -> Status {
         |(shard, (state, snapshot)): (&ShardFacts, (ShardState, CounterSnapshot))| ShardStatus {
             id: shard.id,
             lcore: shard.lcore,
+            role: shard.role,
             state,
             sessions: snapshot.of(Counter::Sessions),
             sessions_max: shard.sessions_max,
@@ -97,6 +100,7 @@ fn shard_stats(shard: &ShardFacts, state: ShardState, at: &CounterSnapshot) -> S
     ShardStats {
         id: shard.id,
         lcore: shard.lcore,
+        role: shard.role,
         state,
         stale: state == ShardState::Hung,
         received: at.received(),
@@ -131,15 +135,16 @@ fn sessions(request: &SessionsRequest, facts: &Facts) -> Result<Sessions, String
         remote: text(&request.remote),
         state: request.state.clone(),
     };
-    let mut cursor = first_cursor(request, facts)?;
+    let speakers = facts.speakers();
+    let mut cursor = first_cursor(request, &speakers)?;
     let mut found = Vec::new();
     let enough = Instant::now() + SEARCH_TIME;
     while let Some(at) = cursor.filter(|_| found.len() < limit && Instant::now() < enough) {
-        let (index, shard) = shard_of(facts, at.shard)?;
+        let (index, shard) = shard_of(&speakers, at.shard)?;
         let page = SessionsPage::new(at.record, filter.clone(), limit - found.len());
         let page = walk(shard, Box::new(page), enough)?;
         found.extend(page.rows().iter().map(|row| session(shard.id, row)));
-        let next_shard = facts.shards.get(index + 1).filter(|_| request.shard.is_none());
+        let next_shard = speakers.get(index + 1).filter(|_| request.shard.is_none());
         cursor = match page.next {
             Some(record) => Some(Cursor { record, ..at }),
             None => next_shard.map(|shard| Cursor { shard: shard.id, record: 0 }),
@@ -149,8 +154,11 @@ fn sessions(request: &SessionsRequest, facts: &Facts) -> Result<Sessions, String
 }
 
 /// Where the walk begins: where the last one left off, or at the beginning.
-fn first_cursor(request: &SessionsRequest, facts: &Facts) -> Result<Option<Cursor>, String> {
-    let first = request.shard.or(facts.shards.first().map(|shard| shard.id));
+fn first_cursor(
+    request: &SessionsRequest,
+    speakers: &[&ShardFacts],
+) -> Result<Option<Cursor>, String> {
+    let first = request.shard.or(speakers.first().map(|shard| shard.id));
     let beginning = first.map(|shard| Cursor { shard, record: 0 });
     let cursor = request.cursor.map(|Text(cursor)| cursor).or(beginning);
     match (cursor, request.shard) {
@@ -161,8 +169,8 @@ fn first_cursor(request: &SessionsRequest, facts: &Facts) -> Result<Option<Curso
     }
 }
 
-fn shard_of(facts: &Facts, id: u16) -> Result<(usize, &ShardFacts), String> {
-    let mut shards = facts.shards.iter().enumerate();
+fn shard_of<'f>(speakers: &[&'f ShardFacts], id: u16) -> Result<(usize, &'f ShardFacts), String> {
+    let mut shards = speakers.iter().copied().enumerate();
     shards.find(|(_, shard)| shard.id == id).ok_or_else(|| format!("there is no shard {id}"))
 }
 
@@ -196,7 +204,7 @@ fn session(shard: u16, row: &SessionRow) -> Session {
     }
 }
 
-fn socket_address(endpoint: Endpoint) -> SocketAddrV4 {
+pub(super) fn socket_address(endpoint: Endpoint) -> SocketAddrV4 {
     SocketAddrV4::new(endpoint.addr, endpoint.port)
 }
 
@@ -206,11 +214,12 @@ fn owners(request: &LookupRequest, facts: &Facts) -> Result<Owners, String> {
     let outside = Endpoint::new(*request.outside.ip(), request.outside.port());
     let protocol = request.protocol.map(|Text(protocol)| protocol);
     let query = LookupQuery::new(outside, protocol);
-    let shards = facts.shards.iter();
-    let asked: Vec<_> = shards.map(|shard| shard.handle.post(Box::new(query.clone()))).collect();
+    let speakers = facts.speakers();
+    let asked: Vec<_> =
+        speakers.iter().map(|shard| shard.handle.post(Box::new(query.clone()))).collect();
 
     let (mut owners, mut silent) = (Vec::new(), None);
-    for (shard, asked) in facts.shards.iter().zip(asked) {
+    for (shard, asked) in speakers.iter().zip(asked) {
         match asked.and_then(|pending| pending.wait(by)) {
             Ok(query) => owners.extend(owners_in(shard.id, &query)),
             Err(why) => silent = Some(format!("shard {} {why}", shard.id)),

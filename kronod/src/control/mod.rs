@@ -6,6 +6,7 @@
 
 mod answer;
 mod client;
+mod group;
 pub mod protocol;
 mod server;
 mod socket;
@@ -41,14 +42,25 @@ pub struct Facts {
     pub ports: Box<dyn Fn() -> Vec<PortFigures> + Send + Sync>,
 }
 
-/// What the control plane knows of a shard.
+impl Facts {
+    /// Those who may be asked what is in the state of their shards, one for each.
+    pub(crate) fn speakers(&self) -> Vec<&ShardFacts> {
+        self.shards.iter().filter(|part| (part.speaks)()).collect()
+    }
+}
+
+/// What the control plane knows of a shard, or of a part of it.
 pub struct ShardFacts {
     /// What people call it.
     pub id: u16,
-    /// The lcore that runs it.
+    /// The lcore that runs it, or this part of it.
     pub lcore: u16,
+    /// Which part of it this is.
+    pub role: protocol::Role,
     /// How many sessions it can hold.
     pub sessions_max: u32,
+    /// Whether it is to be asked for what is in the shard's state: of several replicas one is.
+    pub speaks: Box<dyn Fn() -> bool + Send + Sync>,
     /// Where to ask it.
     pub handle: Arc<ShardHandle>,
     /// Its figures, to be read when it does not answer.

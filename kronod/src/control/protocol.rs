@@ -5,6 +5,7 @@
 //! → {"version":1,"request":"stats"}
 //! → {"version":1,"request":{"sessions":{"protocol":"tcp","inside":"10.0.0.7","limit":100}}}
 //! → {"version":1,"request":{"lookup":{"outside":"198.51.100.1:4000","protocol":"tcp"}}}
+//! → {"version":1,"request":{"group":{"shard":0,"join":2}}}
 //! ← {"version":1,"answer":{…}}
 //! ← {"version":1,"error":"a sentence"}
 //! ```
@@ -14,7 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 
 use krono_core::packet::Protocol;
@@ -45,6 +46,8 @@ pub enum Request {
     Sessions(SessionsRequest),
     /// Who has a public endpoint: [`Owners`].
     Lookup(LookupRequest),
+    /// How a shard is whose state is on several cores, and what is in it: [`Group`].
+    Group(GroupRequest),
 }
 
 /// Asks for sessions, those that all filters admit.
@@ -87,6 +90,27 @@ pub struct LookupRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Text<Protocol>>,
 }
+
+/// Asks about a shard whose state is on several cores, or has a core join or leave.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupRequest {
+    /// Which one; the first if none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u16>,
+    /// This core shall get packets.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub join: Option<usize>,
+    /// This core shall get none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub leave: Option<usize>,
+    /// At most so many rows, by default [`ROWS_PER_ANSWER`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// Rows of a replica's state in one answer, unless otherwise asked.
+pub const ROWS_PER_ANSWER: u32 = 20;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -240,13 +264,42 @@ impl ShardState {
     }
 }
 
+/// What an lcore does for its shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// All.
+    #[default]
+    Worker,
+    /// It numbers packets and sprays them over replicas: what it sends is what it gives to these.
+    Sequencer,
+    /// It is one of the replicas.
+    Replica {
+        /// Which one, from 0.
+        core: usize,
+    },
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Role::Worker => f.write_str("worker"),
+            Role::Sequencer => f.write_str("sequencer"),
+            Role::Replica { core } => write!(f, "core {core}"),
+        }
+    }
+}
+
 /// How a shard is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ShardStatus {
     /// What people call it.
     pub id: u16,
-    /// The lcore that runs it.
+    /// The lcore that runs it, or a part of it.
     pub lcore: u16,
+    /// Which part: a shard whose state is on several cores has several.
+    #[serde(default)]
+    pub role: Role,
     /// What became of its worker.
     pub state: ShardState,
     /// Live sessions.
@@ -274,8 +327,11 @@ pub struct Stats {
 pub struct ShardStats {
     /// What people call it.
     pub id: u16,
-    /// The lcore that runs it.
+    /// The lcore that runs it, or a part of it.
     pub lcore: u16,
+    /// Which part: a shard whose state is on several cores has several.
+    #[serde(default)]
+    pub role: Role,
     /// What became of its worker.
     pub state: ShardState,
     /// Whether the worker did not answer, so that these are the figures that it left behind.
@@ -377,6 +433,97 @@ pub struct Session {
     /// Whether its mapping is a static one.
     #[serde(rename = "static")]
     pub is_static: bool,
+}
+
+/// A shard whose state is on several cores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// What people call it.
+    pub shard: u16,
+    /// How often cores have joined or left; none if others number its packets.
+    pub epoch: Option<u32>,
+    /// The number of the latest packet; likewise.
+    pub last: Option<u64>,
+    /// Its cores.
+    pub cores: Vec<GroupCore>,
+    /// The packet that the rows are behind, or a later one.
+    pub position: u64,
+    /// What is worth seeing of the state, the most important first.
+    pub rows: Vec<GroupRow>,
+    /// Whether there is no more to see.
+    pub complete: bool,
+}
+
+/// A core of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupCore {
+    /// Its number, from 0.
+    pub core: usize,
+    /// The lcore that runs it.
+    pub lcore: u16,
+    /// Whether it gets packets; none if nobody here knows.
+    pub active: Option<bool>,
+    /// Whether it shall; one that takes none is left out until it does.
+    pub wanted: Option<bool>,
+}
+
+/// Something worth seeing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupRow {
+    /// A source that is blocked for its share.
+    Blocked {
+        /// Its address.
+        source: Ipv4Addr,
+        /// Packets that its level stands for.
+        packets: u32,
+        /// Packets of others until it is free.
+        free_in: u32,
+    },
+    /// A flow that has carried much.
+    Heavy {
+        /// Its transport.
+        protocol: Text<Protocol>,
+        /// Who sends.
+        source: SocketAddrV4,
+        /// To whom.
+        destination: SocketAddrV4,
+        /// Bytes of IP packets.
+        bytes: u64,
+    },
+    /// A token bucket that is not full.
+    Bucket {
+        /// Its flow's transport.
+        protocol: Text<Protocol>,
+        /// Who sends.
+        source: SocketAddrV4,
+        /// To whom.
+        destination: SocketAddrV4,
+        /// Whole tokens in it.
+        tokens: u32,
+        /// Packets dropped since it was full.
+        dropped: u64,
+    },
+    /// A source that has knocked.
+    Knocker {
+        /// Its address.
+        source: Ipv4Addr,
+        /// Whether protected ports are open to it.
+        open: bool,
+        /// How many knocks were right so far, until it is open.
+        knocks: Option<u8>,
+    },
+    /// A TCP connection.
+    Connection {
+        /// Who opened it.
+        originator: SocketAddrV4,
+        /// The other end.
+        responder: SocketAddrV4,
+        /// Where it stands.
+        state: String,
+        /// When it ends if nothing more comes, milliseconds.
+        expires_in_ms: u64,
+    },
 }
 
 /// Who has a public endpoint.

@@ -16,8 +16,8 @@ use crossbeam::queue::ArrayQueue;
 use krono_core::counters::CounterSnapshot;
 
 pub use view::{
-    EndpointFilter, LookupQuery, RECORDS_PER_PAGE, Reload, SessionFilter, SessionRow, SessionsPage,
-    ShardView,
+    CoreChange, CoresRefused, CoresRequest, EndpointFilter, LookupQuery, PARTS_PER_PAGE,
+    RECORDS_PER_PAGE, Reload, RowsPage, SessionFilter, SessionRow, SessionsPage, ShardView,
 };
 
 /// Letters that may be under way at once: a few unanswered ones do not keep a worker that comes
@@ -64,6 +64,10 @@ pub enum Form {
     Lookup(Box<LookupQuery>),
     /// An exchange of settings.
     Reload(Box<Reload>),
+    /// A part of a walk over a replica's state.
+    Rows(Box<RowsPage>),
+    /// The cores of a group.
+    Cores(Box<CoresRequest>),
 }
 
 impl Letter {
@@ -74,6 +78,8 @@ impl Letter {
             Form::Sessions(page) => shard.sessions(page),
             Form::Lookup(query) => shard.lookup(query),
             Form::Reload(reload) => shard.reload(reload),
+            Form::Rows(page) => shard.rows(page),
+            Form::Cores(request) => shard.cores(request),
         }
     }
 }
@@ -106,6 +112,8 @@ questions! {
     SessionsPage Sessions;
     LookupQuery Lookup;
     Reload Reload;
+    RowsPage Rows;
+    CoresRequest Cores;
 }
 
 /// The worker's end. Dropping it tells those who ask that the shard has ended.

@@ -9,6 +9,7 @@ use krono_core::counters::CounterSnapshot;
 use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Protocol};
 use krono_nat::config::Policy;
+use scr_sequencer::programs::{ROWS_PER_PART, Row};
 
 /// What answers questions: a worker, between two bursts. None of these may allocate or free.
 pub trait ShardView {
@@ -24,6 +25,101 @@ pub trait ShardView {
 
     /// Exchanges its settings with those in `reload`, and notes the outcome there.
     fn reload(&mut self, reload: &mut Reload);
+
+    /// Looks at no more than [`PARTS_PER_PAGE`] parts of a replica's state from `page.cursor` on.
+    fn rows(&self, _: &mut RowsPage) {}
+
+    /// Tells which cores of a group get packets, after the change that is asked for.
+    fn cores(&mut self, request: &mut CoresRequest) {
+        request.outcome = Err(CoresRefused::NoSequencer);
+    }
+}
+
+/// The most parts of a replica's state that it looks at for one page.
+pub const PARTS_PER_PAGE: usize = RECORDS_PER_PAGE as usize / ROWS_PER_PART;
+
+/// A page of a walk over what is worth seeing of a replica's state.
+#[derive(Debug)]
+pub struct RowsPage {
+    /// The part to begin at; 0 begins the walk.
+    pub cursor: usize,
+    /// The part to go on at, none if that was the last; noted by the worker.
+    pub next: Option<usize>,
+    /// The packet that the state is behind; noted by the worker.
+    pub position: u64,
+    rows: Vec<Row>,
+}
+
+impl RowsPage {
+    /// An empty page that begins at `cursor`.
+    pub fn new(cursor: usize) -> Self {
+        let rows = Vec::with_capacity(PARTS_PER_PAGE * ROWS_PER_PART);
+        RowsPage { cursor, next: None, position: 0, rows }
+    }
+
+    /// Takes a row.
+    pub fn push(&mut self, row: Row) {
+        debug_assert!(
+            self.rows.len() < self.rows.capacity(),
+            "the page has room for all its parts"
+        );
+        self.rows.push(row);
+    }
+
+    /// The rows.
+    pub fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+}
+
+/// Which cores of a group get packets, and a change of that.
+#[derive(Debug)]
+pub struct CoresRequest {
+    /// What is to change, if anything.
+    pub change: Option<CoreChange>,
+    /// A bit for each core that gets packets; noted by the sequencer, as all that follows.
+    pub active: u64,
+    /// Likewise for those that shall: one that cannot take any is left out until it can.
+    pub wanted: u64,
+    /// How often cores have joined or left.
+    pub epoch: u32,
+    /// The number of the latest packet.
+    pub last: u64,
+    /// Whether the change can be made.
+    pub outcome: Result<(), CoresRefused>,
+}
+
+impl CoresRequest {
+    /// Asks for a change, or only how things are.
+    pub fn new(change: Option<CoreChange>) -> Self {
+        CoresRequest { change, active: 0, wanted: 0, epoch: 0, last: 0, outcome: Ok(()) }
+    }
+}
+
+/// A change of the cores that get packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CoreChange {
+    /// This one shall get some.
+    Join(usize),
+    /// This one shall get none.
+    Leave(usize),
+}
+
+/// Why cores cannot change so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CoresRefused {
+    /// Nothing here numbers packets.
+    #[error("has no sequencer whose cores could change")]
+    NoSequencer,
+    /// It is none of the workers.
+    #[error("has no such core")]
+    NoSuchCore,
+    /// Histories are too short for more.
+    #[error("has histories too short for another core; raise scr.sequencer.history")]
+    HistoryTooShort,
+    /// Somebody must get the packets.
+    #[error("would be left without a core that has its state")]
+    LastOne,
 }
 
 /// The most records that a worker looks at for one page: the packets that arrive meanwhile wait.

@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::control::protocol::{PortFigures, ShardState};
+use crate::control::protocol::{PortFigures, Role, ShardState};
 use crate::control::{Facts, ShardFacts, snapshots};
 
 /// All figures of a daemon, asked for anew whenever they are written.
@@ -65,6 +65,8 @@ impl Collector for Source {
 /// A shard and its figures.
 struct Sample<'f> {
     id: String,
+    /// Which part of the shard, if it has several.
+    part: Option<String>,
     state: ShardState,
     figures: &'f CounterSnapshot,
 }
@@ -73,12 +75,14 @@ impl<'f> Sample<'f> {
     fn of(
         (shard, (state, figures)): (&ShardFacts, &'f (ShardState, CounterSnapshot)),
     ) -> Sample<'f> {
-        Sample { id: shard.id.to_string(), state: *state, figures }
+        let part = (shard.role != Role::Worker).then(|| shard.role.to_string());
+        Sample { id: shard.id.to_string(), part, state: *state, figures }
     }
 
     fn labels(&self, more: &[(&'static str, &str)]) -> Labels {
         let more = more.iter().map(|(key, value)| (*key, (*value).to_owned()));
-        std::iter::once(("shard", self.id.clone())).chain(more).collect()
+        let part = self.part.iter().map(|part| ("part", part.clone()));
+        std::iter::once(("shard", self.id.clone())).chain(part).chain(more).collect()
     }
 }
 

@@ -136,7 +136,7 @@ impl Bed {
             peers.push(peer);
             let input = match plan.wiring {
                 Wiring::Captures => Input::captures(clock, inside_rx, rx),
-                _ => Input::ports(clock, inside_rx, rx),
+                _ => Input::ports(clock, [inside_rx], [rx]),
             };
             (input, Output::new(inside_tx, Some(tx)))
         };

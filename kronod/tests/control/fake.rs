@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use krono_core::counters::{Counter, CounterSnapshot, Counters};
 use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Protocol, Side};
-use kronod::control::protocol::{Memory, PortFigures};
+use kronod::control::protocol::{Memory, PortFigures, Role};
 use kronod::control::{Facts, ShardFacts};
 use kronod::mailbox::{
     LookupQuery, Mailbox, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardHandle,
@@ -160,6 +160,8 @@ pub(crate) fn facts(shards: &[Fake]) -> Facts {
     let shard = |(index, fake): (usize, &Fake)| ShardFacts {
         id: 7 * index as u16,
         lcore: 10 + index as u16,
+        role: Role::Worker,
+        speaks: Box::new(|| true),
         sessions_max: 1000,
         handle: fake.handle.clone(),
         counters: fake.counters.clone(),

@@ -17,6 +17,7 @@
 //! buckets begin at SYN and end at FIN. Both still travel, and the transport with them: [`Marks`].)
 
 use std::hint::cold_path;
+use std::ops::Range;
 
 use krono_core::drop::DropReason;
 use krono_core::hash::HashKey;
@@ -27,11 +28,11 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::table::{Hashed, Inserted, Table, mix};
-use super::{Flow, FourTuple, Marks, Mistake, Mistakes};
+use super::{Flow, FourTuple, Marks, Mistake, Mistakes, Row, Shown};
 use crate::Replicable;
 
 /// The settings of a policer.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Flows that it has room for, at least, whose buckets are not full.
     pub flows: usize,
@@ -156,15 +157,16 @@ impl Policer {
 
     /// The buckets that are not full. Allocates.
     pub fn buckets(&self) -> Vec<Bucket> {
-        let bucket = |policed: &Policed| {
-            let lacks = self.lacks(policed);
-            (lacks > 0).then(|| Bucket {
-                flow: Flow::from_words(policed.source, policed.destination),
-                tokens: ((self.depth - lacks) / TOKEN) as u32,
-                dropped: policed.dropped,
-            })
-        };
-        self.table.iter().filter_map(bucket).collect()
+        self.table.iter().filter_map(|policed| self.bucket(policed)).collect()
+    }
+
+    fn bucket(&self, policed: &Policed) -> Option<Bucket> {
+        let lacks = self.lacks(policed);
+        (lacks > 0).then(|| Bucket {
+            flow: Flow::from_words(policed.source, policed.destination),
+            tokens: ((self.depth - lacks) / TOKEN) as u32,
+            dropped: policed.dropped,
+        })
     }
 
     fn hash_of(&self, record: &Record) -> Hashed {
@@ -226,6 +228,17 @@ fn lacks(policed: &Policed, now: u64, depth: u64) -> u64 {
     // hours at the highest rate; then the bucket of a flow that was silent for so long and whose
     // place nobody took is not full for an instant.)
     if lacks > depth { 0 } else { lacks }
+}
+
+impl Shown for Policer {
+    fn parts(&self) -> usize {
+        self.table.sets()
+    }
+
+    fn show(&self, parts: Range<usize>, each: &mut dyn FnMut(Row)) {
+        let buckets = self.table.iter_sets(parts).filter_map(|policed| self.bucket(policed));
+        buckets.for_each(|bucket| each(Row::Bucket(bucket)));
+    }
 }
 
 impl Program for Policer {

@@ -22,6 +22,7 @@
 //! Other transports pass.
 
 use std::hint::cold_path;
+use std::ops::Range;
 
 use krono_core::drop::DropReason;
 use krono_core::hash::HashKey;
@@ -33,11 +34,11 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::flow::{endpoint, word};
 use super::table::{Hashed, Inserted, Table, mix};
-use super::{FourTuple, Mistake, Mistakes};
+use super::{FourTuple, Mistake, Mistakes, Row, Shown};
 use crate::Replicable;
 
 /// The settings of a tracker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Connections that it has room for, at least.
     pub connections: usize,
@@ -411,17 +412,18 @@ impl Conntrack {
 
     /// The connections that are not over. Allocates.
     pub fn connections(&self) -> Vec<Connection> {
-        let listed = |tracked: &Tracked| {
-            let ends = [endpoint(tracked.low), endpoint(tracked.high)];
-            let originator = usize::from(tracked.originator);
-            (!self.now.reached(tracked.until)).then(|| Connection {
-                originator: ends[originator],
-                responder: ends[1 - originator],
-                state: tracked.state(),
-                expires_in: self.now.until(tracked.until),
-            })
-        };
-        self.table.iter().filter_map(listed).collect()
+        self.table.iter().filter_map(|tracked| self.connection(tracked)).collect()
+    }
+
+    fn connection(&self, tracked: &Tracked) -> Option<Connection> {
+        let ends = [endpoint(tracked.low), endpoint(tracked.high)];
+        let originator = usize::from(tracked.originator);
+        (!self.now.reached(tracked.until)).then(|| Connection {
+            originator: ends[originator],
+            responder: ends[1 - originator],
+            state: tracked.state(),
+            expires_in: self.now.until(tracked.until),
+        })
     }
 
     /// How many connections had to go for new ones before their time was over.
@@ -516,6 +518,18 @@ impl Timeouts {
             State::Closing | State::TimeWait => self.closing,
             State::Reset => self.reset,
         }
+    }
+}
+
+impl Shown for Conntrack {
+    fn parts(&self) -> usize {
+        self.table.sets()
+    }
+
+    fn show(&self, parts: Range<usize>, each: &mut dyn FnMut(Row)) {
+        let connections = self.table.iter_sets(parts);
+        let connections = connections.filter_map(|tracked| self.connection(tracked));
+        connections.for_each(|connection| each(Row::Connection(connection)));
     }
 }
 

@@ -20,6 +20,7 @@
 
 use std::hint::cold_path;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 
 use ipnet::Ipv4Net;
 use krono_core::drop::DropReason;
@@ -31,11 +32,11 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::table::{Hashed, Inserted, Table, mix};
-use super::{Mistake, Mistakes, PrefixSet};
+use super::{Mistake, Mistakes, PrefixSet, Row, Shown};
 use crate::Replicable;
 
 /// The settings of a mitigator.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Sources that it has room for, at least.
     pub sources: usize,
@@ -163,16 +164,17 @@ impl Ddos {
 
     /// The sources that are blocked for their share. Allocates.
     pub fn blocked(&self) -> Vec<Blocked> {
-        let listed = |source: u32| self.allow.has(source) || self.deny.has(source);
-        let blocked = |source: &Source| {
-            let level = level(source, self.now, 2 * self.window);
-            (level > self.window && !listed(source.address)).then(|| Blocked {
-                source: source.address.into(),
-                packets: level.div_ceil(self.one_in),
-                free_in: level - self.window,
-            })
-        };
-        self.table.iter().filter_map(blocked).collect()
+        self.table.iter().filter_map(|source| self.blocked_one(source)).collect()
+    }
+
+    fn blocked_one(&self, source: &Source) -> Option<Blocked> {
+        let is_listed = self.allow.has(source.address) || self.deny.has(source.address);
+        let level = level(source, self.now, 2 * self.window);
+        (level > self.window && !is_listed).then(|| Blocked {
+            source: source.address.into(),
+            packets: level.div_ceil(self.one_in),
+            free_in: level - self.window,
+        })
     }
 
     /// How many sources had to go for new ones before their level was 0.
@@ -240,6 +242,17 @@ impl Ddos {
 fn level(source: &Source, now: u32, most: u32) -> u32 {
     let level = source.drained_at.wrapping_sub(now);
     if level > most { 0 } else { level }
+}
+
+impl Shown for Ddos {
+    fn parts(&self) -> usize {
+        self.table.sets()
+    }
+
+    fn show(&self, parts: Range<usize>, each: &mut dyn FnMut(Row)) {
+        let rows = self.table.iter_sets(parts).filter_map(|source| self.blocked_one(source));
+        rows.for_each(|row| each(Row::Blocked(row)));
+    }
 }
 
 impl Program for Ddos {

@@ -15,6 +15,7 @@
 //! ([`Heavy::unfollowed`]).
 
 use std::hint::cold_path;
+use std::ops::Range;
 
 use krono_core::hash::HashKey;
 use krono_core::packet::{PacketMeta, Side};
@@ -24,11 +25,11 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::table::{Hashed, Inserted, Table, mix};
-use super::{Flow, FourTuple, Marks, Mistake, Mistakes};
+use super::{Flow, FourTuple, Marks, Mistake, Mistakes, Row, Shown};
 use crate::Replicable;
 
 /// The settings of a monitor.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Flows that it has room for, at least.
     pub flows: usize,
@@ -218,6 +219,17 @@ impl Heavy {
 impl Counted {
     fn heaviness(&self) -> Heaviness {
         Heaviness { flow: Flow::from_words(self.source, self.destination), bytes: self.bytes }
+    }
+}
+
+impl Shown for Heavy {
+    fn parts(&self) -> usize {
+        self.table.sets()
+    }
+
+    fn show(&self, parts: Range<usize>, each: &mut dyn FnMut(Row)) {
+        let heavy = self.table.iter_sets(parts).filter(|flow| flow.bytes >= self.threshold);
+        heavy.for_each(|flow| each(Row::Heavy(flow.heaviness())));
     }
 }
 

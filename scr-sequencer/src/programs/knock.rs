@@ -17,7 +17,7 @@
 
 use std::hint::cold_path;
 use std::net::Ipv4Addr;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use krono_core::drop::DropReason;
 use krono_core::hash::HashKey;
@@ -28,14 +28,14 @@ use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::table::{Hashed, Inserted, Table, mix};
-use super::{Marks, Mistake, Mistakes};
+use super::{Marks, Mistake, Mistakes, Row, Shown};
 use crate::Replicable;
 
 /// The longest sequence.
 pub const KNOCKS_MAX: usize = 15;
 
 /// The settings of a firewall.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Sources that it has room for, at least.
     pub sources: usize,
@@ -176,14 +176,17 @@ impl Knock {
 
     /// The sources that are not closed. Allocates.
     pub fn knockers(&self) -> Vec<Knocker> {
-        let knocker = |source: &Source| Knocker {
+        self.table.iter().map(|source| self.knocker(source)).collect()
+    }
+
+    fn knocker(&self, source: &Source) -> Knocker {
+        Knocker {
             source: source.address.into(),
             state: match source.knocks {
                 knocks if knocks == self.open => State::Open,
                 knocks => State::Knocked(knocks as u8),
             },
-        };
-        self.table.iter().map(knocker).collect()
+        }
     }
 
     fn hash_of(&self, source: u32) -> Hashed {
@@ -228,6 +231,17 @@ impl Knock {
             return self.table.remove(place);
         }
         self.table.at_mut(place).knocks = knocks;
+    }
+}
+
+impl Shown for Knock {
+    fn parts(&self) -> usize {
+        self.table.sets()
+    }
+
+    fn show(&self, parts: Range<usize>, each: &mut dyn FnMut(Row)) {
+        let sources = self.table.iter_sets(parts);
+        sources.for_each(|source| each(Row::Knocker(self.knocker(source))));
     }
 }
 

@@ -27,8 +27,37 @@ mod flow;
 mod prefixes;
 mod table;
 
+use std::ops::Range;
+
 pub use flow::{Flow, FourTuple, Marks};
 pub use prefixes::PrefixSet;
+
+/// A program whose state can be shown to people, part by part, so that nobody waits long for it.
+pub trait Shown {
+    /// How many parts there are: the sets of its table.
+    fn parts(&self) -> usize;
+
+    /// What is worth seeing of some parts, row by row. Allocates nothing.
+    fn show(&self, parts: Range<usize>, each: &mut dyn FnMut(Row));
+}
+
+/// Something worth seeing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Row {
+    /// A source that is blocked for its share.
+    Blocked(ddos::Blocked),
+    /// A flow that carries much.
+    Heavy(heavy::Heaviness),
+    /// A bucket that is not full.
+    Bucket(bucket::Bucket),
+    /// A source that knocks, or has.
+    Knocker(knock::Knocker),
+    /// A connection.
+    Connection(conntrack::Connection),
+}
+
+/// The most rows of a part.
+pub const ROWS_PER_PART: usize = table::WAYS;
 
 /// A setting that cannot be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@
 //! An entry never moves, so that a probe finds it again or finds that it is gone.
 
 use std::hint::cold_path;
+use std::ops::Range;
 
 use krono_core::hash::HashKey;
 use krono_core::table::prefetch;
@@ -224,8 +225,16 @@ impl<E: Entry, const CHOICES: usize> Table<E, CHOICES> {
 
     /// All entries.
     pub(super) fn iter(&self) -> impl Iterator<Item = &E> {
+        self.iter_sets(0..self.sets.len())
+    }
+
+    /// The entries of some sets, as far as there are so many.
+    pub(super) fn iter_sets(&self, sets: Range<usize>) -> impl Iterator<Item = &E> {
         let is_busy = |tags: u64, way: usize| tags >> (8 * way) & 0xff != 0;
-        self.tags.iter().zip(&self.sets).flat_map(move |(tags, set)| {
+        let end = sets.end.min(self.sets.len());
+        let sets = sets.start.min(end)..end;
+        let tags = self.tags[sets.clone()].iter();
+        tags.zip(&self.sets[sets]).flat_map(move |(tags, set)| {
             let ways = set.0.iter().enumerate();
             ways.filter(move |(way, _)| is_busy(*tags, *way)).map(|(_, entry)| entry)
         })

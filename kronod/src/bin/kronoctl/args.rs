@@ -25,6 +25,9 @@ EXAMPLES:
     kronoctl lookup 198.51.100.1:4000/udp
         Who has this public port, as for an abuse report.
 
+    kronoctl group --join 3
+        One core more for a shard that is on several, while packets flow.
+
     kronoctl --json stats | jq '.shards[] | {id, received, sent, drops}'
         Figures for other programs. In each shard, always:
         received = sent + consumed + held + the sum of drops.
@@ -69,6 +72,8 @@ pub(crate) enum Command {
         #[arg(value_name = "ADDR:PORT[/PROTO]")]
         target: Target,
     },
+    /// A shard whose state is on several cores (scr): who gets packets, and what is in the state
+    Group(GroupArgs),
     /// All reasons for which frames are dropped, each with its sentence; needs no kronod
     Reasons,
 }
@@ -109,6 +114,25 @@ pub(crate) struct SessionsArgs {
     /// Go on where an earlier answer left off
     #[arg(long, value_name = "CURSOR")]
     pub(crate) cursor: Option<Cursor>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GroupArgs {
+    /// The shard, by default the first of this kind
+    #[arg(long, value_name = "ID")]
+    pub(crate) shard: Option<u16>,
+
+    /// Let this core get packets from now on, while others go on
+    #[arg(long, value_name = "CORE", conflicts_with = "leave")]
+    pub(crate) join: Option<usize>,
+
+    /// Let this core get no more packets
+    #[arg(long, value_name = "CORE")]
+    pub(crate) leave: Option<usize>,
+
+    /// So many blocked sources, heavy flows, buckets, knockers or connections at most
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u32>,
 }
 
 /// A public endpoint, of one protocol or of any.

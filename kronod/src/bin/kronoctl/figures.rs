@@ -1,7 +1,7 @@
 //! Status and statistics for people.
 
 use krono_core::drop::DropReason;
-use kronod::control::protocol::{PortFigures, ShardState, ShardStats, Stats, Status};
+use kronod::control::protocol::{PortFigures, Role, ShardState, ShardStats, Stats, Status};
 
 use crate::lists::wrapped;
 use crate::table::{Align, Table, count, memory, short, span};
@@ -24,6 +24,7 @@ pub(crate) fn status(status: &Status) -> String {
     let mut shards = Table::new(&[
         ("shard", Align::Right),
         ("lcore", Align::Right),
+        ("part", Align::Left),
         ("state", Align::Left),
         ("sessions", Align::Right),
         ("of at most", Align::Right),
@@ -34,6 +35,7 @@ pub(crate) fn status(status: &Status) -> String {
         shards.row([
             shard.id.to_string(),
             shard.lcore.to_string(),
+            shard.role.to_string(),
             shard.state.name().to_owned(),
             count(shard.sessions),
             count(shard.sessions_max.into()),
@@ -54,7 +56,9 @@ pub(crate) fn stats(stats: &Stats) -> String {
 
 fn shard(shard: &ShardStats) -> String {
     let figure = |name: &str| count(shard.counters.get(name).copied().unwrap_or(0));
-    let mut text = format!("Shard {} on lcore {}, {}", shard.id, shard.lcore, shard.state.name());
+    let part = if shard.role == Role::Worker { String::new() } else { format!(", {}", shard.role) };
+    let ShardStats { id, lcore, state, .. } = shard;
+    let mut text = format!("Shard {id}{part} on lcore {lcore}, {}", state.name());
     text += match shard.state {
         ShardState::Polling => "\n",
         ShardState::Hung => ": it does not answer; these figures may be a burst behind\n",

@@ -6,6 +6,7 @@ mod args;
 mod figures;
 #[cfg(test)]
 mod fuzz;
+mod group;
 mod lists;
 mod table;
 mod watch;
@@ -17,11 +18,13 @@ use anyhow::Context;
 use clap::Parser;
 use krono_core::drop::DropReason;
 use kronod::control::Client;
-use kronod::control::protocol::{LookupRequest, Owners, Request, Sessions, SessionsRequest, Text};
+use kronod::control::protocol::{
+    GroupRequest, LookupRequest, Owners, Request, Sessions, SessionsRequest, Text,
+};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use args::{Cli, Command, SessionsArgs, Target};
+use args::{Cli, Command, GroupArgs, SessionsArgs, Target};
 
 fn main() -> ExitCode {
     match krono_core::cpu::check() {
@@ -61,6 +64,12 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Stats { watch: true } => watch::run(&mut connect(cli)?, cli.json)?,
         Command::Sessions(args) => sessions(cli, args)?,
         Command::Lookup { target } => return lookup(cli, *target),
+        Command::Group(args) => {
+            let GroupArgs { shard, join, leave, limit } = *args;
+            let request = GroupRequest { shard, join, leave, limit };
+            let answer = connect(cli)?.ask(&Request::Group(request))?;
+            show(cli, &answer, group::group)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -54,7 +54,11 @@ fn rates(before: &Stats, now: &Stats, seconds: f64) -> String {
         ("reason", Align::Left),
     ]);
     for shard in &now.shards {
-        let Some(before) = before.shards.iter().find(|before| before.id == shard.id) else {
+        let Some(before) = before
+            .shards
+            .iter()
+            .find(|before| (before.id, before.lcore) == (shard.id, shard.lcore))
+        else {
             continue;
         };
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;

@@ -264,6 +264,12 @@ impl<R: Shipped> Sequencer<R> {
         self.sent[core]
     }
 
+    /// The number of a core's latest packet, 0 before its first: its state is behind that, once it has
+    /// done what it got.
+    pub fn sent_to(&self, core: usize) -> u64 {
+        self.sent[core]
+    }
+
     /// Whether a core gets packets.
     #[inline]
     pub fn is_active(&self, core: usize) -> bool {

@@ -27,7 +27,7 @@ use crate::config::{self, Arrival, Config, NatConfig, ProgramConfig, ScrConfig, 
 use crate::held::Held;
 use crate::house::{self, Part, Ports, Role, Tables};
 use crate::input::Input;
-use crate::mailbox::{Mailbox, mailbox};
+use crate::mailbox::{Mailbox, ShardHandle, mailbox};
 use crate::output::Output;
 
 /// How patient replicas are with each other where packets get lost: polls without any before what
@@ -83,7 +83,7 @@ pub(crate) fn parts(
 
 /// What a replica is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Purpose {
+pub(super) enum Purpose {
     Work,
     Trial,
 }
@@ -128,16 +128,25 @@ fn translator(
 }
 
 /// All that is known of a group before its program is.
-struct GroupPlan<'c> {
-    shard: &'c ShardConfig,
-    scr: &'c ScrConfig,
-    router: RouterConfig,
-    pool: Pool,
-    rx: [Vec<RxQueue>; 2],
-    tx: [Vec<TxQueue>; 2],
-    clock: Clock,
-    is_capture: bool,
-    yields: bool,
+pub(super) struct GroupPlan<'c> {
+    pub(super) shard: &'c ShardConfig,
+    pub(super) scr: &'c ScrConfig,
+    pub(super) router: RouterConfig,
+    pub(super) pool: Pool,
+    /// By side.
+    pub(super) rx: [Vec<RxQueue>; 2],
+    /// By side and core.
+    pub(super) tx: [Vec<TxQueue>; 2],
+    pub(super) clock: Clock,
+    pub(super) is_capture: bool,
+    pub(super) yields: bool,
+}
+
+/// A group, each part of which is to run on an lcore of its own.
+pub(super) struct Made<P: GroupProgram> {
+    pub(super) sequencing: Option<(Sequencing<P>, ShardHandle)>,
+    /// By core.
+    pub(super) replicas: Vec<(ReplicaWorker<P>, ShardHandle)>,
 }
 
 /// What each core takes part in.
@@ -173,40 +182,71 @@ impl<'c> GroupPlan<'c> {
 
     /// Makes the parts around replicas that `make` makes, all alike, with tables of `tables` each.
     fn parts<P: GroupProgram>(
-        mut self,
-        mut make: impl FnMut(Purpose) -> anyhow::Result<P>,
+        self,
+        make: impl FnMut(Purpose) -> anyhow::Result<P>,
         tables: Tables,
     ) -> anyhow::Result<Vec<Part>> {
+        let (shard, scr) = (self.shard, self.scr);
+        let Made { sequencing, replicas } = self.make(make)?;
+        let sequencing = sequencing.map(|(mut sequencing, handle)| Part {
+            shard: shard.id,
+            lcore: shard.lcore,
+            role: Role::Sequencer(sequencing.members.clone()),
+            sessions_max: 0,
+            tables: Tables { bytes: 0, huge: tables.huge },
+            counters: sequencing.counters.clone(),
+            handle: Arc::new(handle),
+            run: Box::new(move || sequencing.run()),
+        });
+        let replica = |(mut replica, handle): (ReplicaWorker<P>, ShardHandle)| Part {
+            shard: shard.id,
+            lcore: scr.workers[replica.core],
+            role: Role::Replica(replica.core),
+            sessions_max: shard.nat.as_ref().map_or(0, |nat| nat.sessions),
+            tables,
+            counters: replica.carrier.counters.clone(),
+            handle: Arc::new(handle),
+            run: Box::new(move || replica.run()),
+        };
+        Ok(sequencing.into_iter().chain(replicas.into_iter().map(replica)).collect())
+    }
+
+    /// Makes the sequencer and the replicas, once the program has stood its trial.
+    pub(super) fn make<P: GroupProgram>(
+        mut self,
+        mut make: impl FnMut(Purpose) -> anyhow::Result<P>,
+    ) -> anyhow::Result<Made<P>> {
         let mut trial = || make(Purpose::Trial);
         let (mut one, mut other, mut copy) = (trial()?, trial()?, trial()?);
         trial::check(&mut one, &mut other, &mut copy)
             .with_context(|| format!("shard {}", self.shard.id))?;
         drop((one, other, copy));
         let shared = self.shared(make(Purpose::Work)?);
-        let mut parts = Vec::new();
-        let (mut lanes, mut pipes) = (Vec::new(), Vec::new());
-        if let Arrival::Plain { ring, .. } = self.scr.arrival {
-            for _ in &self.scr.workers {
-                let (entry, exit) = pipe(ring)?;
-                lanes.push(Lane::new(entry));
-                pipes.push(exit);
-            }
-            parts.push(self.sequencing::<P>(lanes, &shared)?);
-        }
-        let mut pipes = pipes.into_iter();
+        let (mut lanes, mut sources) = (Vec::new(), Vec::new());
         for core in 0..self.scr.workers.len() {
-            let source = match self.scr.arrival {
-                Arrival::Plain { .. } => {
-                    Source::Pipe(pipes.next().expect("a pipe for each"), Burst::new())
+            sources.push(match self.scr.arrival {
+                Arrival::Plain { ring, .. } => {
+                    let (entry, exit) = pipe(ring)?;
+                    lanes.push(Lane::new(entry));
+                    Source::Pipe(exit, Burst::new())
                 }
                 Arrival::Sequenced { format, side, .. } => {
                     let queue = self.rx[side as usize].remove(0);
                     Source::InBand(InBand::new(queue, side, Codec::new(format)?, core))
                 }
-            };
-            parts.push(self.replica(core, make(Purpose::Work)?, source, &shared, tables));
+            });
         }
-        Ok(parts)
+        let sequencing = match self.scr.arrival {
+            Arrival::Plain { .. } => Some(self.sequencing(lanes, &shared)?),
+            Arrival::Sequenced { .. } => None,
+        };
+        let mut replicas = Vec::new();
+        for (core, source) in sources.into_iter().enumerate() {
+            let (handle, mailbox) = mailbox();
+            let worker = self.worker(core, make(Purpose::Work)?, source, &shared, mailbox);
+            replicas.push((worker, handle));
+        }
+        Ok(Made { sequencing, replicas })
     }
 
     fn history_max(&self) -> usize {
@@ -230,23 +270,21 @@ impl<'c> GroupPlan<'c> {
         &mut self,
         lanes: Vec<Lane>,
         shared: &Shared<P>,
-    ) -> anyhow::Result<Part> {
-        let [inside, outside] = self.rx.each_mut().map(std::mem::take);
-        let input = match (self.is_capture, inside, outside) {
-            (true, mut inside, mut outside) => {
-                Input::captures(self.clock, inside.remove(0), outside.remove(0))
-            }
-            (false, inside, outside) => Input::ports(self.clock, inside, outside),
+    ) -> anyhow::Result<(Sequencing<P>, ShardHandle)> {
+        let [mut inside, mut outside] = self.rx.each_mut().map(std::mem::take);
+        let input = if self.is_capture {
+            Input::captures(self.clock, inside.remove(0), outside.remove(0))
+        } else {
+            Input::ports(self.clock, inside, outside)
         };
-        let mut sequencer = Sequencer::new(self.scr.workers.len(), self.history_max())
+        let cores = self.scr.workers.len();
+        let mut sequencer = Sequencer::new(cores, self.history_max())
             .map_err(|error| anyhow!("shard {}: {error}", self.shard.id))?;
-        (self.scr.active..self.scr.workers.len()).for_each(|core| {
+        (self.scr.active..cores).for_each(|core| {
             sequencer.deactivate(core);
         });
-        let counters = Arc::new(Counters::new());
         let (handle, mailbox) = mailbox();
-        let members = Arc::new(Members::default());
-        let mut sequencing = Sequencing {
+        let sequencing = Sequencing {
             wanted: sequencer.active(),
             sequencer,
             lanes: lanes.into(),
@@ -254,48 +292,18 @@ impl<'c> GroupPlan<'c> {
             router: Router::new(&self.router),
             spent: Burst::new(),
             pool: self.pool.clone(),
-            counters: counters.clone(),
+            counters: Arc::new(Counters::new()),
             mailbox,
             handover: shared.handover.clone(),
-            members: members.clone(),
+            members: Arc::new(Members::default()),
             handing_over_since: None,
             yields: self.yields,
             now: Moment::default(),
             polls: 0,
+            is_idle: true,
+            nudged: Moment::default(),
         };
-        Ok(Part {
-            shard: self.shard.id,
-            lcore: self.shard.lcore,
-            role: Role::Sequencer(members),
-            sessions_max: 0,
-            tables: Tables { bytes: 0, huge: false },
-            counters,
-            handle: Arc::new(handle),
-            run: Box::new(move || sequencing.run()),
-        })
-    }
-
-    fn replica<P: GroupProgram>(
-        &mut self,
-        core: usize,
-        program: P,
-        source: Source<P>,
-        shared: &Shared<P>,
-        tables: Tables,
-    ) -> Part {
-        let counters = Arc::new(Counters::new());
-        let (handle, mailbox) = mailbox();
-        let mut worker = self.worker(core, program, source, shared, counters.clone(), mailbox);
-        Part {
-            shard: self.shard.id,
-            lcore: self.scr.workers[core],
-            role: Role::Replica(core),
-            sessions_max: self.shard.nat.as_ref().map_or(0, |nat| nat.sessions),
-            tables,
-            counters,
-            handle: Arc::new(handle),
-            run: Box::new(move || worker.run()),
-        }
+        Ok((sequencing, handle))
     }
 
     fn worker<P: GroupProgram>(
@@ -304,7 +312,6 @@ impl<'c> GroupPlan<'c> {
         program: P,
         source: Source<P>,
         shared: &Shared<P>,
-        counters: Arc<Counters>,
         mailbox: Mailbox,
     ) -> ReplicaWorker<P> {
         let member = shared.group.clone().map(|group| Member::new(group, core));
@@ -324,7 +331,7 @@ impl<'c> GroupPlan<'c> {
                 held,
                 spent: Burst::new(),
                 pool: self.pool.clone(),
-                counters,
+                counters: Arc::new(Counters::new()),
             },
             handover: shared.handover.clone(),
             clock: self.clock,

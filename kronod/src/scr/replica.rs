@@ -139,11 +139,10 @@ impl<P: GroupProgram> ReplicaWorker<P> {
     #[inline]
     fn take(&mut self, mbuf: Mbuf) {
         if let Some((side, is_copy)) = room::unnumbered(mbuf.private()) {
-            self.received(side, &mbuf);
-            if is_copy {
-                return self.learn(side, mbuf);
-            }
             self.turn_to(side);
+            if is_copy {
+                return self.learn(mbuf);
+            }
             return self.run.push(mbuf, false);
         }
         let Ok((header, carried)) = room::read::<P::Record>(mbuf.private()) else {
@@ -155,17 +154,22 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             let is_passed = self.shard.program.position() <= wish.behind;
             wish.core != self.core && is_passed && wish.behind < carried.sequence
         });
-        if wish.is_some() || self.run.side != header.side {
+        let is_nothing = mbuf.wire_len() == 0;
+        if wish.is_some() || is_nothing || self.run.side != header.side {
             self.decide();
             self.run.side = header.side;
         }
         let turn = self.shard.program.offer(&carried, &mut |_| {});
-        self.received(header.side, &mbuf);
         let Turn::Now(_) = turn else {
+            self.received(header.side, &mbuf);
             return self.carrier.discard(mbuf, DropReason::ScrLate);
         };
         if let Some(wish) = wish {
             self.handover.give(&mut self.shard.program, wish.behind);
+        }
+        if is_nothing {
+            self.shard.program.own(None, false);
+            return self.shard.program.begin();
         }
         self.run.push(mbuf, true);
     }
@@ -232,8 +236,11 @@ impl<P: GroupProgram> ReplicaWorker<P> {
 
     /// Decides the frames of a run and carries that out.
     fn decide(&mut self) {
-        let Self { shard, scratch, run, carrier, .. } = self;
+        let Self { shard, scratch, source, run, carrier, .. } = self;
         if !run.frames.is_empty() {
+            if let Source::Pipe(..) = source {
+                carrier.counters.received(run.side, run.frames.len(), wire_bytes(&run.frames));
+            }
             shard.look_at_all(run.side, &mut run.frames, scratch);
             for index in (0..run.frames.len()).filter(|index| run.numbered >> index & 1 != 0) {
                 let packet = scratch.parsed(index).map(|meta| (meta, run.side));
@@ -251,9 +258,10 @@ impl<P: GroupProgram> ReplicaWorker<P> {
 
     /// Learns what it can from a frame that another core answers.
     #[cold]
-    fn learn(&mut self, side: Side, mbuf: Mbuf) {
-        self.turn_to(side);
+    fn learn(&mut self, mbuf: Mbuf) {
         self.decide();
+        let side = self.run.side;
+        self.received(side, &mbuf);
         let Self { shard, scratch, run, carrier, .. } = self;
         run.push(mbuf, false);
         let mut outcomes = Outcomes::new();
@@ -317,9 +325,11 @@ impl<P: GroupProgram> ReplicaWorker<P> {
         match &mut self.source {
             Source::Pipe(pipe, burst) => {
                 while !burst.is_empty() || pipe.poll(burst) > 0 {
-                    counters.received(Side::Inside, burst.len(), wire_bytes(burst));
-                    counters.dropped_many(DropReason::ShutDown, burst.len() as u64);
-                    burst.clear();
+                    // Those that are nothing were never received.
+                    for mbuf in burst.drain().filter(|mbuf| mbuf.wire_len() > 0) {
+                        counters.received(Side::Inside, 1, u64::from(mbuf.wire_len()));
+                        counters.dropped(DropReason::ShutDown);
+                    }
                 }
             }
             // They were counted when they were received.

@@ -27,6 +27,9 @@ const POLLS_PER_HOUSEKEEPING: u32 = 32;
 /// left out: the one that was to give its state may have died.
 const HANDOVER_NS: u64 = 500_000_000;
 
+/// So often a packet that is nothing is sent while a core waits for a state and no packets come.
+const NUDGE_NS: u64 = 1_000_000;
+
 /// The sequencer of a group on its own lcore. Like a worker it allocates nothing, locks nothing and
 /// never waits after it was made.
 pub(crate) struct Sequencing<P: Replicable> {
@@ -51,6 +54,10 @@ pub(crate) struct Sequencing<P: Replicable> {
     pub(crate) yields: bool,
     pub(crate) now: Moment,
     pub(crate) polls: u32,
+    /// Whether the latest poll found nothing.
+    pub(crate) is_idle: bool,
+    /// When the latest packet was sent that is nothing.
+    pub(crate) nudged: Moment,
 }
 
 /// The way to a core.
@@ -106,7 +113,8 @@ impl<P: Replicable> Sequencing<P> {
         self.now = now;
         self.counters.add(Counter::Polls, 1);
         self.polls = self.polls.wrapping_add(1);
-        if received.is_none() || self.polls.is_multiple_of(POLLS_PER_HOUSEKEEPING) {
+        self.is_idle = received.is_none();
+        if self.is_idle || self.polls.is_multiple_of(POLLS_PER_HOUSEKEEPING) {
             self.housekeep();
         }
         if let Some(side) = received {
@@ -228,7 +236,12 @@ impl<P: Replicable> Sequencing<P> {
             (Some(_), Some(since)) if self.now.0 - since.0 >= HANDOVER_NS => {
                 self.handing_over_since = None;
             }
-            (Some(_), _) => {}
+            (Some(_), _) => {
+                if self.is_idle && self.now.0 - self.nudged.0 >= NUDGE_NS {
+                    self.nudged = self.now;
+                    self.nudge();
+                }
+            }
             (None, _) => {
                 self.handing_over_since = None;
                 let missing = self.wanted & !self.sequencer.active();
@@ -244,13 +257,28 @@ impl<P: Replicable> Sequencing<P> {
     }
 
     fn join(&mut self, core: usize) {
-        let last = self.sequencer.last();
-        if self.handover.ask(core, last) {
-            match self.sequencer.activate(core, last) {
-                Ok(()) => self.handing_over_since = Some(self.now),
-                Err(_) => self.wanted &= !(1 << core),
-            }
+        // One that was away for a moment only is told of what it missed.
+        let (own, last) = (self.sequencer.sent_to(core), self.sequencer.last());
+        if self.sequencer.activate(core, own).is_ok() || !self.handover.ask(core, last) {
+            return;
         }
+        match self.sequencer.activate(core, last) {
+            Ok(()) => self.handing_over_since = Some(self.now),
+            Err(_) => self.wanted &= !(1 << core),
+        }
+    }
+
+    /// Sends a packet that is nothing, so that its history brings some core past the one behind which
+    /// another waits for its state, if no other packet does.
+    #[cold]
+    fn nudge(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.room = lane.pipe.room());
+        let Some(core) = self.core_with_room() else { return };
+        let Some(mut mbuf) = self.pool.alloc() else { return };
+        let assigned = self.sequencer.assign(P::Record::default(), self.now);
+        room::write(mbuf.private_mut(), &assigned.header(Side::Inside), assigned.history);
+        self.lanes[core].push(mbuf);
+        self.lanes[core].flush();
     }
 
     fn membership(&self) -> Membership {

@@ -1,1 +1,5 @@
+//! A whole group on ports of memory, whose lcores are polled in any order, beside one shard on one core.
 
+mod bed;
+mod changing;
+mod neighbours;

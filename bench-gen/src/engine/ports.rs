@@ -34,6 +34,7 @@ pub(super) fn config(lcores: usize, mtu: u16) -> PortConfig {
     let queues = lcores as u16;
     PortConfig {
         rx_queues: queues,
+        or_fewer_rx: false,
         tx_queues: queues,
         rx_ring: RING,
         tx_ring: RING,

@@ -117,6 +117,9 @@ pub enum CoresRefused {
     /// Histories are too short for more.
     #[error("has histories too short for another core; raise scr.sequencer.history")]
     HistoryTooShort,
+    /// A core is about to get the state of another.
+    #[error("hands a state over to another core just now; try again in a moment")]
+    Busy,
     /// Somebody must get the packets.
     #[error("would be left without a core that has its state")]
     LastOne,

@@ -312,10 +312,11 @@ impl<P: Replicable> Sequencing<P> {
                 self.wanted |= 1 << core;
             }
             CoreChange::Leave(_) => {
-                let is_joining = self.handover.wish().is_some_and(|wish| wish.core == core);
-                // One that has not got its state has none to leave behind, nor can others go before.
-                let others = self.sequencer.active() & !(1 << core);
-                if others == 0 || is_joining || self.handover.wish().is_some() {
+                // Who gets a state has none yet, and who gives one must not be the last to have it.
+                if self.handover.wish().is_some() {
+                    return Err(CoresRefused::Busy);
+                }
+                if self.sequencer.active() & !(1 << core) == 0 {
                     return Err(CoresRefused::LastOne);
                 }
                 self.wanted &= !(1 << core);

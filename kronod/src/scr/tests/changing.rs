@@ -86,7 +86,8 @@ fn run<P: GroupProgram>(
             }
             1 => match bed.change(CoreChange::Leave(core)) {
                 Ok(()) => seen.left += 1,
-                Err(refused) => assert_eq!(refused, CoresRefused::LastOne),
+                Err(CoresRefused::LastOne | CoresRefused::Busy) => {}
+                Err(refused) => panic!("{refused}"),
             },
             2 => paused[core] = random.random_range(1..100),
             3 if dead.is_empty() && before.count_ones() > 2 && random.random_ratio(1, 10) => {

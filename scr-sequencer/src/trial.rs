@@ -96,3 +96,116 @@ fn arbitrary<R: Shipped>(random: &mut u64, number: u64) -> R {
     *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15 * (number & 1));
     record
 }
+
+#[cfg(test)]
+mod tests {
+    use krono_core::packet::{PacketMeta, Side};
+    use krono_core::program::{Events, Program, Verdict};
+    use krono_core::time::{Moment, Ticks};
+
+    use super::*;
+    use crate::programs::{bucket, conntrack, ddos, heavy, knock};
+
+    /// A sum, and how it breaks its promise.
+    struct Sum {
+        sum: u64,
+        /// What a clock or a random number would be.
+        own: u64,
+        copies: bool,
+        skips_zeros: bool,
+    }
+
+    impl Sum {
+        fn new(own: u64) -> Sum {
+            Sum { sum: 0, own, copies: true, skips_zeros: true }
+        }
+    }
+
+    impl Program for Sum {
+        type Record = [u8; 4];
+        type Probe = ();
+        type Event = ();
+
+        fn record(_: &PacketMeta, _: Side, _: Moment) -> [u8; 4] {
+            [1; 4]
+        }
+
+        fn probe(&self, _: &[u8; 4]) {}
+
+        fn step(&mut self, record: &[u8; 4], _: &(), _: &mut impl Events<()>) -> Verdict {
+            if *record != [0; 4] || !self.skips_zeros {
+                let word = u64::from(u32::from_le_bytes(*record)) + self.own + 1;
+                self.sum = self.sum.rotate_left(7).wrapping_add(word);
+            }
+            Verdict::Pass
+        }
+
+        fn tick(&mut self, _: Ticks, _: &mut impl Events<()>) -> bool {
+            false
+        }
+    }
+
+    impl Replicable for Sum {
+        const NAME: &'static str = "sum";
+
+        fn copy_from(&mut self, other: &Sum) {
+            if self.copies {
+                self.sum = other.sum;
+            }
+        }
+
+        fn digest(&self) -> u64 {
+            self.sum
+        }
+    }
+
+    fn three(make: impl Fn(u64) -> Sum) -> Result<(), Unfit> {
+        check(&mut make(0), &mut make(1), &mut make(2))
+    }
+
+    #[test]
+    fn who_keeps_the_promise_comes_through() {
+        assert_eq!(three(|_| Sum::new(0)), Ok(()));
+    }
+
+    #[test]
+    fn who_has_something_of_its_own_does_not() {
+        let error = three(Sum::new).unwrap_err();
+        assert_eq!(error, Unfit::Differs { name: "sum", record: 1 });
+        assert!(error.to_string().contains("program sum differ"), "{error}");
+    }
+
+    #[test]
+    fn who_is_not_copied_whole_does_not() {
+        let made = |_| Sum { copies: false, ..Sum::new(0) };
+        assert_eq!(three(made), Err(Unfit::Copy { name: "sum" }));
+    }
+
+    #[test]
+    fn who_heeds_zeros_does_not() {
+        let made = |_| Sum { skips_zeros: false, ..Sum::new(0) };
+        assert_eq!(three(made), Err(Unfit::Zeros { name: "sum" }));
+    }
+
+    #[test]
+    fn all_programs_come_through() {
+        macro_rules! comes_through {
+            ($($program:ty, $config:expr;)*) => {$({
+                let mut made = [0; 3].map(|_| <$program>::new(&$config).unwrap());
+                let [one, other, copy] = &mut made;
+                let new = one.digest();
+                assert_eq!(check(one, other, copy), Ok(()));
+                // Random ports are no knocks.
+                let changes = <$program>::NAME != "knock";
+                assert_eq!(one.digest() != new, changes, "the records do something");
+            })*};
+        }
+        comes_through! {
+            ddos::Ddos, ddos::Config::default();
+            heavy::Heavy, heavy::Config::default();
+            bucket::Policer, bucket::Config::default();
+            knock::Knock, knock::Config::default();
+            conntrack::Conntrack, conntrack::Config { is_strict: false, ..Default::default() };
+        }
+    }
+}

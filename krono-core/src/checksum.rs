@@ -49,6 +49,20 @@ impl Sum {
         Sum(self.0 + (words >> 32) + (words & 0xffff_ffff))
     }
 
+    /// Of words of 64 bits as they are loaded from memory, or are stored there. It may be so large
+    /// that nothing more can be added to it.
+    #[inline]
+    pub const fn of_loaded<const N: usize>(words: [u64; N]) -> Sum {
+        let (mut sum, mut at) = (0, 0);
+        while at < N {
+            // 2^64 is 1 in one's complement.
+            let (low, carry) = u64::overflowing_add(sum, words[at]);
+            sum = low + carry as u64;
+            at += 1;
+        }
+        Sum(sum)
+    }
+
     /// Adds bytes, at most 4 GiB over all; an odd last one counts as the high half of a word.
     #[inline]
     pub fn add_bytes(mut self, bytes: &[u8]) -> Sum {
@@ -69,9 +83,10 @@ impl Sum {
 
     #[inline]
     const fn fold_as_loaded(self) -> u16 {
-        let (sum, carry) = (self.0 as u32).overflowing_add((self.0 >> 32) as u32);
-        let sum = sum + carry as u32;
-        add(sum as u16, (sum >> 16) as u16)
+        // A number and itself with its halves swapped: the carry out of the lower half is the one
+        // that the upper half wants.
+        let sum = (self.0.wrapping_add(self.0.rotate_left(32)) >> 32) as u32;
+        (sum.wrapping_add(sum.rotate_left(16)) >> 16) as u16
     }
 
     /// Whether this is the sum of data with a correct checksum in it (RFC 1071, 1).
@@ -175,6 +190,17 @@ mod tests {
         let words = of(&[0x0102, 0xfffe, 0x8000, 0x7fff]);
         assert_eq!(Sum::default().add_u64(0x0102_fffe_8000_7fff).fold(), words.fold());
         assert_eq!(Sum::default().add_u32(0x0102_fffe).add_u32(0x8000_7fff).fold(), words.fold());
+    }
+
+    #[test]
+    fn loaded_words_are_the_bytes_that_they_were_loaded_from() {
+        let all = u64::MAX;
+        for words in [[0, 0, 0], [1, 2, 3], [all, 1, 0], [all, all, all], [all - 1, 1, 1 << 63]] {
+            let bytes = words.map(u64::to_ne_bytes).concat();
+            let (loaded, summed) = (Sum::of_loaded(words), Sum::default().add_bytes(&bytes));
+            assert_eq!(loaded.fold(), summed.fold(), "{words:x?}");
+            assert_eq!(loaded.is_valid(), summed.is_valid(), "{words:x?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,8 @@ impl<'a> Frame<'a> {
     /// The bytes of the first segment, to be rewritten when nothing else of the frame is wanted.
     #[inline]
     pub fn into_bytes(self) -> &'a mut [u8] {
-        &mut self.room[usize::from(*self.start)..][..usize::from(*self.len)]
+        let start = usize::from(*self.start);
+        &mut self.room[start..start + usize::from(*self.len)]
     }
 }
 
@@ -36,7 +37,8 @@ impl Frame<'_> {
     /// The bytes of the first segment, to be rewritten.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
-        &mut self.room[usize::from(*self.start)..][..usize::from(*self.len)]
+        let start = usize::from(*self.start);
+        &mut self.room[start..start + usize::from(*self.len)]
     }
 
     /// Whether the frame goes on in further segments.

@@ -88,7 +88,8 @@ impl Mbuf {
         // SAFETY: as in `frame`.
         let room =
             unsafe { slice::from_raw_parts(mbuf.buf_addr.cast::<u8>(), usize::from(mbuf.buf_len)) };
-        &room[usize::from(mbuf.data_off)..][..usize::from(mbuf.data_len)]
+        let start = usize::from(mbuf.data_off);
+        &room[start..start + usize::from(mbuf.data_len)]
     }
 
     /// Bytes beside the frame that belong to whoever has the buffer: as many as its pool was made

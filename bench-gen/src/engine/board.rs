@@ -56,6 +56,12 @@ impl Shown {
         Shown(words)
     }
 
+    /// Packets that were sent or arrived.
+    pub(super) fn packets(&self) -> u64 {
+        let counts = [0, 1].map(|way| counts_of(&self.0[way * COUNTS..]));
+        counts.iter().map(|counts| counts.sent + counts.received).sum()
+    }
+
     /// Packets that arrived, and those that are not there yet.
     pub(super) fn arrived(&self) -> (u64, u64) {
         let [up, down] = [0, 1].map(|way| counts_of(&self.0[way * COUNTS..]));

@@ -96,6 +96,33 @@ struct Run {
     no_buffers: u64,
 }
 
+/// Where a frame that was taken goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Done,
+    /// It is an answer now.
+    Answer,
+    /// To the lcore with this number.
+    Foreign(u8),
+    Arp,
+}
+
+impl Fate {
+    /// What the share says of the frame in this buffer.
+    #[inline(always)]
+    fn of(taken: Taken, mbuf: &mut Mbuf) -> Fate {
+        match taken {
+            Taken::Done => Fate::Done,
+            Taken::Answer(len) => {
+                let fits = mbuf.frame().set_len(len as u16);
+                debug_assert!(fits, "an answer is not longer than its frame");
+                Fate::Answer
+            }
+            Taken::Foreign(owner) => Fate::Foreign(owner),
+        }
+    }
+}
+
 impl Lcore {
     /// Carries out stages as they come, until no more can come.
     pub(super) fn run(mut self, parts: &Receiver<Part>, outcomes: &Sender<Outcome>) {
@@ -118,7 +145,7 @@ impl Lcore {
             if phase == Phase::Over {
                 return self.finish(&mut run);
             }
-            let mut taken = self.receive(Side::Inside) + self.receive(Side::Outside);
+            let mut taken = self.receive_inside() + self.receive_outside();
             taken += self.adopt();
             let between = self.clock.cycles();
             run.now_ns = self.clock.ns_at(between);
@@ -133,51 +160,85 @@ impl Lcore {
         }
     }
 
+    /// Either side has code of its own, in which the way of packets is a constant.
+    #[inline(never)]
+    fn receive_inside(&mut self) -> usize {
+        self.receive(Side::Inside)
+    }
+
+    #[inline(never)]
+    fn receive_outside(&mut self) -> usize {
+        self.receive(Side::Outside)
+    }
+
     /// Takes what has come to a port, and returns how much.
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, side: Side) -> usize {
         let mut burst = Burst::new();
         let count = self.ends[side as usize].rx.poll(&mut burst);
         if count > 0 {
             let now_ns = self.clock.now_ns();
             burst.iter().for_each(|mbuf| self.share.prefetch(mbuf.bytes()));
-            let mut spent = Burst::new();
-            for mbuf in burst.drain() {
-                if let Some(mbuf) = self.take(side, mbuf, now_ns) {
-                    // As many as were received fit.
-                    let _ = spent.push(mbuf);
-                }
+            let mut fates = [Fate::Done; BURST_MAX];
+            for (mbuf, fate) in burst.iter_mut().zip(&mut fates) {
+                *fate = self.take(side, mbuf, now_ns);
             }
-            spent.clear();
+            if fates.iter().any(|fate| *fate != Fate::Done) {
+                self.pass_on(side, &mut burst, &fates);
+            } else {
+                burst.clear();
+            }
         }
         count
     }
 
-    /// Takes one frame; gives its buffer back if it is done with.
+    /// Takes one frame.
     #[inline(always)]
-    fn take(&mut self, side: Side, mut mbuf: Mbuf, now_ns: u64) -> Option<Mbuf> {
-        let mut frame = mbuf.frame();
-        if arp::is_arp(frame.bytes()).is_some() {
-            self.answer_arp(side, mbuf);
-            return None;
+    fn take(&mut self, side: Side, mbuf: &mut Mbuf, now_ns: u64) -> Fate {
+        if self.replay.is_none()
+            && let Some(taken) = self.share.take_usual(side, mbuf.frame().into_bytes(), now_ns)
+        {
+            return Fate::of(taken, mbuf);
+        }
+        self.take_any(side, mbuf, now_ns)
+    }
+
+    #[inline(never)]
+    fn take_any(&mut self, side: Side, mbuf: &mut Mbuf, now_ns: u64) -> Fate {
+        let bytes = mbuf.frame().into_bytes();
+        if arp::is_arp(bytes).is_some() {
+            return Fate::Arp;
         }
         if let Some(replay) = &mut self.replay {
-            replay.take(side, frame.bytes());
-            return Some(mbuf);
+            replay.take(side, bytes);
+            return Fate::Done;
         }
-        match self.share.take(side, frame.bytes_mut(), now_ns) {
-            Taken::Done => Some(mbuf),
-            Taken::Answer(len) => {
-                let fits = frame.set_len(len as u16);
-                debug_assert!(fits, "an answer is not longer than its frame");
-                self.push(side, mbuf);
-                None
-            }
-            Taken::Foreign(owner) => {
-                self.exchange.hand_over(owner, side, mbuf);
-                None
+        Fate::of(self.share.take_any(side, bytes, now_ns), mbuf)
+    }
+
+    /// Has frames that were taken go on, and frees those that are done with.
+    #[inline]
+    fn pass_on(&mut self, side: Side, burst: &mut Burst, fates: &[Fate; BURST_MAX]) {
+        let mut spent = Burst::new();
+        for (mbuf, fate) in burst.drain().zip(fates) {
+            if let Some(mbuf) = self.pass_on_one(side, mbuf, *fate) {
+                // As many as were received fit.
+                let _ = spent.push(mbuf);
             }
         }
+        spent.clear();
+    }
+
+    /// Gives back a buffer that is done with.
+    #[inline]
+    fn pass_on_one(&mut self, side: Side, mbuf: Mbuf, fate: Fate) -> Option<Mbuf> {
+        match fate {
+            Fate::Done => return Some(mbuf),
+            Fate::Answer => self.push(side, mbuf),
+            Fate::Foreign(owner) => self.exchange.hand_over(owner, side, mbuf),
+            Fate::Arp => self.answer_arp(side, mbuf),
+        }
+        None
     }
 
     /// Takes what came to other lcores, a burst at most.
@@ -185,9 +246,10 @@ impl Lcore {
     fn adopt(&mut self) -> usize {
         let mut count = 0;
         while count < BURST_MAX
-            && let Some((side, mbuf)) = self.exchange.next()
+            && let Some((side, mut mbuf)) = self.exchange.next()
         {
-            drop(self.take(side, mbuf, self.clock.now_ns()));
+            let fate = self.take(side, &mut mbuf, self.clock.now_ns());
+            drop(self.pass_on_one(side, mbuf, fate));
             count += 1;
         }
         count
@@ -229,12 +291,10 @@ impl Lcore {
     fn make(&mut self, now_ns: u64) -> Option<usize> {
         let mut mbuf = self.blank.pop()?;
         let mut frame = mbuf.frame();
-        let room = frame.room.len() - usize::from(*frame.start);
-        let all = frame.set_len(room as u16);
-        debug_assert!(all, "a buffer has the room that it has");
+        let room = &mut frame.room[usize::from(*frame.start)..];
         let made = match &mut self.replay {
-            Some(replay) => replay.next(now_ns, frame.bytes_mut()),
-            None => self.share.next(now_ns, frame.bytes_mut()),
+            Some(replay) => replay.next(now_ns, room),
+            None => self.share.next(now_ns, room),
         };
         match made {
             Some((side, len)) => {

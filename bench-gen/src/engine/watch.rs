@@ -13,7 +13,7 @@ use super::part::Part;
 use super::seen::{Watched, seen};
 use super::{Engine, Outcome, lcore, ports};
 use crate::bench::{Failed, Seen, Snapshot, Stage, Watch};
-use crate::load::{Rate, Timing};
+use crate::load::{End, Rate, Timing};
 
 /// How often the lcores are looked at.
 const LOOK: Duration = Duration::from_millis(5);
@@ -25,6 +25,11 @@ const LATE: Duration = Duration::from_millis(30);
 /// long after the last that came.
 const DRAIN_MAX: Duration = Duration::from_secs(2);
 const DRAIN_QUIET: Duration = Duration::from_millis(500);
+
+/// For how long nothing may be sent nor arrive when packets are counted and sent as fast as
+/// possible: there the count alone would be the end, and a port that takes nothing never lets it
+/// come.
+const STALLED: Duration = Duration::from_secs(5);
 
 /// How long lcores may take to finish.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -42,6 +47,8 @@ struct Watching<'a> {
     /// How many looks found a link down that was up before, by side.
     down: [u64; 2],
     partial: bool,
+    /// When packets were last sent or arrived.
+    moved: Instant,
 }
 
 pub(super) fn carry_out(
@@ -49,6 +56,7 @@ pub(super) fn carry_out(
     stage: &Stage,
     watch: &mut dyn Watch,
 ) -> Result<Seen, Failed> {
+    let may_stall = !ends_by_count_alone(engine, stage);
     let stage = as_captured(engine, stage);
     let stats = engine.ports.each_ref().map(|port| port.stats());
     if stage != Stage::Forget {
@@ -59,13 +67,16 @@ pub(super) fn carry_out(
     let (started, start_ns) = (Instant::now(), engine.clock.now_ns());
     engine.common.set_phase(Phase::Send);
     let (before, series) = (Shown::default(), Vec::new());
-    let mut watching =
-        Watching { engine, started, start_ns, before, series, down: [0; 2], partial: false };
-    watching.until_all_is_sent(watch)?;
+    let (down, partial, moved) = ([0; 2], false, started);
+    let mut watching = Watching { engine, started, start_ns, before, series, down, partial, moved };
+    let is_stalled = !watching.until_all_is_sent(watch, may_stall)?;
     watching.engine.common.set_phase(Phase::Drain);
     watching.drain()?;
     let Watching { series, partial, down, .. } = watching;
     let outcomes = finish(engine)?;
+    if is_stalled {
+        return Err(stalled());
+    }
     let after = engine.ports.each_ref().map(|port| port.stats());
     let mut port_trouble = ports::trouble(&stats, &after);
     for (side, looks) in ["inside", "outside"].into_iter().zip(down).filter(|(_, n)| *n > 0) {
@@ -73,6 +84,21 @@ pub(super) fn carry_out(
     }
     let watched = Watched { series, port_trouble, partial };
     Ok(seen(&stage, outcomes, watched))
+}
+
+/// Whether a stage ends when so much was sent or opened, and nothing else can end it.
+fn ends_by_count_alone(engine: &Engine, stage: &Stage) -> bool {
+    let Stage::Traffic { rate, end, .. } = stage else { return false };
+    let is_counted = matches!(end, End::Packets(_) | End::Sessions(_));
+    is_counted && *rate == Rate::Max && !matches!(engine.replays, Some(Timing::Scaled(_)))
+}
+
+fn stalled() -> Failed {
+    let seconds = STALLED.as_secs();
+    Failed(format!(
+        "the ports have taken no packet for {seconds} s and none has arrived, though not all are \
+         sent: is the device there and running?"
+    ))
 }
 
 /// A capture with times of its own is not paced.
@@ -123,24 +149,36 @@ fn fail_with(engine: &mut Engine) -> Result<(), Failed> {
 }
 
 impl Watching<'_> {
-    fn until_all_is_sent(&mut self, watch: &mut dyn Watch) -> Result<(), Failed> {
+    /// False if it is given up, since nothing moves.
+    fn until_all_is_sent(
+        &mut self,
+        watch: &mut dyn Watch,
+        may_stall: bool,
+    ) -> Result<bool, Failed> {
         let step = Duration::from_nanos(lcore::SHOW_NS);
         let mut due = step;
         loop {
             let all_sent = self.engine.common.boards.iter().all(|board| board.has_sent_all());
             if all_sent {
-                return Ok(());
+                return Ok(true);
             }
             if self.is_shown(due) {
                 let shown = self.shown();
                 let elapsed = self.started.elapsed();
-                self.series.push(shown.since(&self.before).snapshot(elapsed));
+                let since = shown.since(&self.before);
+                if since.packets() > 0 {
+                    self.moved = Instant::now();
+                }
+                self.series.push(since.snapshot(elapsed));
                 self.before = shown;
                 self.look_at_links();
                 due = (due + step).max(elapsed);
                 if !watch.look(&shown.snapshot(elapsed)) {
                     self.partial = true;
-                    return Ok(());
+                    return Ok(true);
+                }
+                if !may_stall && self.moved.elapsed() >= STALLED {
+                    return Ok(false);
                 }
             }
             fail_with(self.engine)?;

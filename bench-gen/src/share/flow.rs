@@ -172,6 +172,11 @@ impl Flow {
     pub(super) fn arrived(&mut self, way: Way, sequence: u32) -> Order {
         let (heard, seen) = (&mut self.heard[way as usize], &mut self.seen[way as usize]);
         let ahead = sequence.wrapping_sub(*heard);
+        if ahead == 0 {
+            *seen = *seen << 1 | 1;
+            *heard = sequence.wrapping_add(1);
+            return Order::Ahead;
+        }
         if ahead < i32::MAX as u32 {
             *seen = seen.checked_shl(ahead + 1).unwrap_or(0) | 1;
             *heard = sequence.wrapping_add(1);

@@ -6,7 +6,7 @@ use krono_core::checksum::{self, Sum, VALID};
 use krono_core::packet::{Mac, Protocol, Side, TcpFlags};
 
 use super::identity::Pair;
-use super::stamp::STAMP_LEN;
+use super::stamp::{STAMP_LEN, Stamp};
 
 mod usual;
 
@@ -214,8 +214,7 @@ impl Frames {
     }
 
     /// Writes a stamped frame with `payload_len` bytes of payload. `fill` writes what follows the
-    /// stamp as well, which an answer in the place of a packet of ours has already; `stamp` writes
-    /// the stamp and tells its sum.
+    /// stamp as well, which an answer in the place of a packet of ours has already.
     ///
     /// # Panics
     /// If the buffer is shorter, or the payload shorter than a stamp.
@@ -226,19 +225,23 @@ impl Frames {
         buffer: &mut [u8],
         payload_len: usize,
         fill: bool,
-        stamp: impl FnOnce(&mut [u8; STAMP_LEN]) -> Sum,
+        stamp: Stamp,
+        digest: u32,
     ) -> usize {
         let headers_len = IP_LEN + heading.transport.header_len();
         let link_len = self.links[heading.side as usize].len;
         let len = link_len + headers_len + payload_len;
         if heading.transport == Transport::Udp && link_len == 14 {
-            self.put_usual(heading.side, heading.pair, &mut buffer[..len], fill, stamp);
+            let frame = &mut buffer[..len];
+            self.put_usual(heading.side, heading.pair, frame, fill, stamp, digest);
             return len;
         }
         let packet = self.put_link(heading.side, &mut buffer[..len]);
         let (headers, body) = packet.split_at_mut(headers_len);
         let (at, rest) = body.split_first_chunk_mut().expect("the shortest frame has a stamp");
-        let mut sum = stamp(at);
+        stamp.put(digest, at);
+        let add = |sum: Sum, word| sum.add_u64(u64::from_be(word));
+        let mut sum = stamp.words(digest).into_iter().fold(Sum::default(), add);
         if !rest.is_empty() {
             if fill {
                 rest.copy_from_slice(&self.filler[..rest.len()]);

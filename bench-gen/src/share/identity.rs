@@ -3,7 +3,9 @@
 //! A share owns every `of`-th subscriber. Its flows go round its subscribers; the n-th flow of a
 //! subscriber has the ports of a residue class of its own, so that no two flows ever have one
 //! 5-tuple, whatever generation they are in. A keyed permutation makes port numbers of them that
-//! look random (RFC 4814, 4); the server is drawn by a keyed hash.
+//! look random (RFC 4814, 4); the server is drawn by a keyed hash. Nobody need be kept from
+//! guessing either, so both are arithmetic of 32 bits, which the compiler does for eight flows at
+//! once.
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -13,6 +15,7 @@ use krono_core::hash::HashKey;
 use krono_core::packet::{Endpoint, Protocol};
 
 use super::ShareSetup;
+use super::tcp::FLOW_BITS;
 use crate::bench::Way;
 
 /// Both ends of a flow as they know themselves and each other: nothing here is translated.
@@ -122,9 +125,36 @@ impl Ends {
 /// How finely the shares of protocols are kept: in so many parts.
 const PATTERN: usize = 1024;
 
+/// Who some flows are.
+pub(super) struct Drawn<const N: usize> {
+    subscribers: [u32; N],
+    servers: [u32; N],
+    /// The subscriber's in the upper half.
+    ports: [u32; N],
+    protocols: [Protocol; N],
+}
+
+impl<const N: usize> Drawn<N> {
+    pub(super) const NOBODY: Self = Drawn {
+        subscribers: [0; N],
+        servers: [0; N],
+        ports: [0; N],
+        protocols: [Protocol::Udp; N],
+    };
+
+    /// Both ends of the flow at `index`.
+    #[inline(always)]
+    pub(super) fn ends(&self, index: usize) -> Ends {
+        let protocol = self.protocols[index];
+        let kept = if protocol == Protocol::Icmp { 0xffff_0000 } else { u32::MAX };
+        let addresses = u64::from(self.subscribers[index]) << 32 | u64::from(self.servers[index]);
+        Ends { pair: Pair { addresses, ports: self.ports[index] & kept }, protocol }
+    }
+}
+
 /// The flows of one share.
 pub(super) struct Identities {
-    key: HashKey,
+    draw: Draw,
     ports: Permutation,
     /// The protocols of neighbouring flows.
     pattern: Box<[Protocol; PATTERN]>,
@@ -181,7 +211,7 @@ impl Identities {
             servers,
             dport_first,
             dports,
-            key,
+            draw: Draw::new(&key),
         })
     }
 
@@ -198,33 +228,59 @@ impl Identities {
     }
 
     /// Who a flow is.
-    #[inline(always)]
+    #[inline]
     pub(super) fn ends(&self, flow: u32, generation: u16) -> Ends {
-        let (endpoint, member) = self.together.divide(flow);
-        let (nth, subscriber) = self.subscribers.divide(endpoint);
-        let renewed = self.generations.divide(generation.into()).1;
-        let port = self.ports.at(nth + self.per_subscriber * renewed, subscriber);
-        let subscriber = self.first_subscriber + subscriber * self.step;
-        let drawn = self.key.hash(endpoint.into(), u64::from(generation));
-        let (server, dport) = self.server(drawn, member);
-        let protocol = self.pattern[endpoint as usize % PATTERN];
-        let dport = if protocol == Protocol::Icmp { 0 } else { dport };
-        let from = (subscriber, self.sport_first + port as u16);
-        Ends { pair: Pair::new(from, (server, dport)), protocol }
+        let mut drawn = Drawn::<1>::NOBODY;
+        self.draw(&[flow], &[generation], &mut drawn);
+        drawn.ends(0)
     }
 
+    /// Who some flows are, in these generations.
     #[inline]
-    fn server(&self, drawn: u64, member: u32) -> (u32, u16) {
-        let scale =
-            |part: u64, count: u32| (((part & 0xffff_ffff) * u64::from(count)) >> 32) as u32;
-        let (mut server, mut dport) = (scale(drawn, self.servers), scale(drawn >> 32, self.dports));
-        if member > 0 {
-            let moved = u64::from(server) + u64::from(member);
-            server = (moved % u64::from(self.servers)) as u32;
-            dport = ((u64::from(dport) + moved / u64::from(self.servers)) % u64::from(self.dports))
-                as u32;
+    pub(super) fn draw<const N: usize>(
+        &self,
+        flows: &[u32; N],
+        generations: &[u16; N],
+        drawn: &mut Drawn<N>,
+    ) {
+        let (mut numbers, mut tweaks) = ([0; N], [0; N]);
+        for at in 0..N {
+            let endpoint = self.together.divide(flows[at]).0;
+            let (nth, subscriber) = self.subscribers.divide(endpoint);
+            let renewed = self.generations.divide(generations[at].into()).1;
+            tweaks[at] = self.ports.tweak(subscriber);
+            let number = nth.wrapping_add(self.per_subscriber.wrapping_mul(renewed));
+            numbers[at] = self.ports.step(number, tweaks[at]);
+            drawn.subscribers[at] =
+                self.first_subscriber.wrapping_add(subscriber.wrapping_mul(self.step));
+            let (server, dport) =
+                self.draw.below(endpoint, generations[at], self.servers, self.dports);
+            (drawn.servers[at], drawn.ports[at]) = (server, dport);
         }
-        (self.first_server + server, self.dport_first + dport as u16)
+        if self.together.divisor > 1 {
+            self.tell_apart(flows, drawn);
+        }
+        if numbers.iter().any(|number| *number >= self.ports.size) {
+            for (number, tweak) in numbers.iter_mut().zip(tweaks) {
+                *number = self.ports.within(*number, tweak);
+            }
+        }
+        for at in 0..N {
+            let sport = numbers[at] + u32::from(self.sport_first);
+            drawn.ports[at] = sport << 16 | (drawn.ports[at] + u32::from(self.dport_first));
+            drawn.servers[at] += self.first_server;
+        }
+        drawn.protocols = flows.map(|flow| self.protocol(flow));
+    }
+
+    /// Flows with one endpoint get different servers, or ports of them.
+    fn tell_apart<const N: usize>(&self, flows: &[u32; N], drawn: &mut Drawn<N>) {
+        for (at, flow) in flows.iter().enumerate() {
+            let moved = u64::from(drawn.servers[at]) + u64::from(self.together.divide(*flow).1);
+            let dport = u64::from(drawn.ports[at]) + moved / u64::from(self.servers);
+            drawn.servers[at] = (moved % u64::from(self.servers)) as u32;
+            drawn.ports[at] = (dport % u64::from(self.dports)) as u32;
+        }
     }
 }
 
@@ -269,6 +325,35 @@ fn pattern(weights: [u32; Protocol::COUNT]) -> Result<Box<[Protocol; PATTERN]>, 
     Ok(pattern)
 }
 
+/// Draws a server for each endpoint and generation, by a key.
+struct Draw {
+    odd: [u32; 2],
+    key: u32,
+}
+
+impl Draw {
+    fn new(key: &HashKey) -> Draw {
+        let drawn = key.hash(u64::MAX, 0);
+        Draw {
+            odd: [drawn as u32 | 1, (drawn >> 32) as u32 | 1],
+            key: key.hash(u64::MAX, 1) as u32,
+        }
+    }
+
+    /// A number below `first` and one below `second`. (Behind the key it is Wellons' lowbias32,
+    /// from his search for hash functions of 32 bits with little bias.)
+    #[inline(always)]
+    fn below(&self, endpoint: u32, generation: u16, first: u32, second: u32) -> (u32, u32) {
+        let generation = u32::from(generation).wrapping_mul(self.odd[1]).wrapping_add(self.key);
+        let mut x = endpoint.wrapping_mul(self.odd[0]) ^ generation;
+        x = (x ^ x >> 16).wrapping_mul(0x7feb_352d);
+        x = (x ^ x >> 15).wrapping_mul(0x846c_a68b);
+        x ^= x >> 16;
+        let scale = |x: u32, count: u32| ((u64::from(x) * u64::from(count)) >> 32) as u32;
+        (scale(x, first), scale(x.wrapping_mul(0x9e37_79b9), second))
+    }
+}
+
 /// A keyed permutation of the numbers below `size`, another for each tweak.
 struct Permutation {
     size: u32,
@@ -293,47 +378,54 @@ impl Permutation {
         }
     }
 
-    /// Where `number` goes. Numbers that leave the range are sent on until they come back.
-    #[inline]
-    fn at(&self, number: u32, tweak: u32) -> u32 {
-        let tweak = tweak.wrapping_mul(0x9e37_79b9).wrapping_add(self.key) >> 7;
-        let mut x = number;
-        loop {
-            x = x.wrapping_add(tweak) & self.mask;
-            for odd in self.odd {
-                x ^= x >> self.shift;
-                x = x.wrapping_mul(odd) & self.mask;
-            }
+    #[inline(always)]
+    fn tweak(&self, number: u32) -> u32 {
+        number.wrapping_mul(0x9e37_79b9).wrapping_add(self.key) >> 7
+    }
+
+    /// Where `number` goes within the power of two that `size` fits.
+    #[inline(always)]
+    fn step(&self, number: u32, tweak: u32) -> u32 {
+        let mut x = number.wrapping_add(tweak) & self.mask;
+        for odd in self.odd {
             x ^= x >> self.shift;
-            if x < self.size {
-                return x;
-            }
+            x = x.wrapping_mul(odd) & self.mask;
         }
+        x ^ x >> self.shift
+    }
+
+    /// Numbers that have left the range go on until they come back.
+    #[inline(always)]
+    fn within(&self, mut number: u32, tweak: u32) -> u32 {
+        while number >= self.size {
+            number = self.step(number, tweak);
+        }
+        number
     }
 }
 
-/// Division of 32-bit numbers by one that is known beforehand, without dividing (Lemire, Kaser,
-/// Kurz: "Faster remainder by direct computation", 2019).
+/// Division of numbers below 2^[`FLOW_BITS`] by one that is known beforehand: by multiplication
+/// with its inverse (Granlund, Montgomery: "Division by invariant integers using multiplication",
+/// 1994, theorem 4.2).
 #[derive(Clone, Copy)]
 struct Divisor {
     divisor: u32,
-    /// 2^64 / divisor, rounded up; 0 for the divisor 1.
-    inverse: u64,
+    shift: u32,
+    /// 2^shift / divisor, rounded up: one bit more than the numbers have.
+    inverse: u32,
 }
 
 impl Divisor {
     fn new(divisor: u32) -> Divisor {
-        Divisor { divisor, inverse: (u64::MAX / u64::from(divisor)).wrapping_add(1) }
+        let shift = FLOW_BITS + u64::from(divisor).next_power_of_two().trailing_zeros();
+        Divisor { divisor, shift, inverse: (1_u64 << shift).div_ceil(divisor.into()) as u32 }
     }
 
     /// Quotient and remainder.
-    #[inline]
+    #[inline(always)]
     fn divide(self, number: u32) -> (u32, u32) {
-        if self.inverse == 0 {
-            return (number, 0);
-        }
-        let quotient = ((u128::from(self.inverse) * u128::from(number)) >> 64) as u32;
-        (quotient, number - quotient * self.divisor)
+        let quotient = ((u64::from(number) * u64::from(self.inverse)) >> self.shift) as u32;
+        (quotient, number.wrapping_sub(quotient.wrapping_mul(self.divisor)))
     }
 }
 
@@ -357,5 +449,47 @@ impl Network {
     #[inline]
     pub(super) fn contains(self, address: Ipv4Addr) -> bool {
         address.to_bits() & self.mask == self.address
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn divisors_divide() {
+        let most = (1 << FLOW_BITS) - 1;
+        for divisor in (1..300).chain([4095, 4096, 4097, 65_535, 65_536, most, most + 1, u32::MAX])
+        {
+            let divide = Divisor::new(divisor);
+            let multiple = most / divisor * divisor;
+            let near = |number: u32| [number.saturating_sub(1), number, (number + 1).min(most)];
+            let numbers = [0, divisor.min(most), multiple, most / 3, most].map(near);
+            for number in numbers.into_iter().flatten() {
+                let right = (number / divisor, number % divisor);
+                assert_eq!(divide.divide(number), right, "{number} / {divisor}");
+            }
+        }
+    }
+
+    #[test]
+    fn servers_are_spread_and_another_key_has_others() {
+        for seed in 0..16 {
+            let [draw, other] = [seed, seed + 1].map(|n| Draw::new(&HashKey::from_seed([n; 32])));
+            let (mut servers, mut ports, mut both) = ([0_i32; 64], [0_i32; 64], [0_i32; 64]);
+            let mut alike = 0;
+            for endpoint in 0..65_536 {
+                let generation = endpoint as u16 % 5;
+                let (server, port) = draw.below(endpoint, generation, 64, 64);
+                servers[server as usize] += 1;
+                ports[port as usize] += 1;
+                both[(server / 8 * 8 + port / 8) as usize] += 1;
+                alike += u32::from(other.below(endpoint, generation, 64, 64) == (server, port));
+            }
+            // Five standard deviations.
+            let is_even = |count: &i32| count.abs_diff(1024) < 160;
+            assert!([servers, ports, both].iter().flatten().all(is_even), "seed {seed}");
+            assert!(alike < 40, "seed {seed}: {alike}");
+        }
     }
 }

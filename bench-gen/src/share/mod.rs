@@ -19,6 +19,9 @@
 //! share.finish()
 //! ```
 //!
+//! An engine that has to look at frames before the share does need not look at usual ones, which are
+//! nearly all: it asks [`Share::take_usual`] first, and [`Share::take_any`] about the others.
+//!
 //! Frames are whole and without their checksum (FCS). `now` is nanoseconds of a clock that all
 //! lcores share, read once per burst; it never goes back. `buffer` has room for [`FRAME_MAX`] bytes
 //! and the longest tag, or at least for the longest frame of the load.
@@ -249,9 +252,8 @@ impl Share {
 
     /// How long the packets of a flow of TCP are: all alike, so that sequence numbers follow.
     fn tcp_payload(&self, flow: u32) -> u32 {
-        let (drawn, packets) = (self.tcp_draw(flow), self.flows[flow as usize].length());
-        let len = self.lengths.draw(Protocol::Tcp, || drawn, packets);
-        frame::payload_len(Protocol::Tcp, len) as u32
+        let packets = || self.flows[flow as usize].length();
+        self.lengths.draw(Protocol::Tcp, || self.tcp_draw(flow), packets) as u32
     }
 
     /// What the length of its packets is drawn by.

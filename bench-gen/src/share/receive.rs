@@ -3,12 +3,13 @@
 use krono_core::packet::{Endpoint, Protocol, Side, TcpFlags};
 
 use super::counts::Example;
-use super::flow::{Marks, Order, State};
+use super::flow::{Flow, Marks, Order, State};
 use super::frame::{Body, ECHO, ECHO_REPLY, Heard, Odd, Segment, Transport, Usual};
 use super::identity::{Ends, Pair};
+use super::stages::Plan;
 use super::stamp::{Stamp, TIME_SHIFT};
 use super::tcp::{self, Name};
-use super::{Share, Taken, frame, owners};
+use super::{Clock, Share, ShareSeen, Taken, frame, owners};
 use crate::bench::{Way, Wrong};
 
 /// For how long a mapping must live without a packet, seconds: RFC 4787, REQ-5; RFC 5382, REQ-5;
@@ -19,44 +20,46 @@ impl Share {
     /// Takes a frame that came in by `side`, or that another share says is ours.
     #[inline(always)]
     pub fn take(&mut self, side: Side, frame: &mut [u8], now_ns: u64) -> Taken {
-        self.set_clock(now_ns);
-        let Some(usual) = self.frames.recognise(side, frame) else {
-            return self.take_any(side, frame);
-        };
-        self.take_usual(side, frame, &usual)
+        match self.take_usual(side, frame, now_ns) {
+            Some(taken) => taken,
+            None => self.take_any(side, frame, now_ns),
+        }
     }
 
-    /// Takes a usual frame. If it is not of a flow that is known and has this public endpoint it
-    /// takes the full way as well; nothing has happened by then.
+    /// Takes a frame if it is a usual one, right, and of a flow that is known and has this public
+    /// endpoint. `None`, and nothing has happened, if it must take the full way.
     #[inline(always)]
-    fn take_usual(&mut self, side: Side, frame: &mut [u8], usual: &Usual) -> Taken {
-        let (way, Usual { pair, stamp, payload_len, .. }) = (way_into(side), *usual);
-        let Some(flow) = self.flows.get_mut(stamp.flow() as usize) else {
-            return self.take_any(side, frame);
-        };
+    pub fn take_usual(&mut self, side: Side, frame: &mut [u8], now_ns: u64) -> Option<Taken> {
+        self.set_clock(now_ns);
+        let Usual { pair, stamp, digest, payload_len } = self.frames.recognise(side, frame)?;
+        let (number, way) = (stamp.flow(), way_into(side));
+        let Share { flows, seen, plan, clock, key, number: share, .. } = self;
+        let flow = flows.get_mut(number as usize)?;
         let generation = flow.generation;
-        let digest = stamp.digest(generation, payload_len, Protocol::Udp, pair, &self.key);
-        let is_right = stamp.is_of(self.number, way, generation)
-            & (digest == usual.digest)
+        let right = stamp.digest(way, generation, payload_len, Protocol::Udp, pair, key);
+        let is_right = stamp.is_of(*share, way, generation)
+            & (digest == right)
             & (way == Way::Down || flow.is_public(pair.parts_from()));
         if !is_right {
-            return self.take_any(side, frame);
+            return None;
         }
         if way == Way::Up {
-            flow.renewed_s = self.clock.s;
+            flow.renewed_s = clock.s;
         }
-        let is_first = self.arrived(stamp.flow(), way, stamp, frame.len());
-        if way == Way::Down || !is_first || !self.is_answered(stamp.flow()) {
-            return Taken::Done;
+        let arrival = arrived(flow, seen, plan, clock, way, stamp, frame.len());
+        let is_first = self.note(number, arrival);
+        if way == Way::Down || !is_first || !self.is_answered(number) {
+            return Some(Taken::Done);
         }
-        let ends = self.identities.ends(stamp.flow(), generation);
-        let len = self.stamped(stamp.flow(), &ends, Way::Down, payload_len.into(), false, frame);
-        Taken::Answer(len)
+        let ends = self.identities.ends(number, generation);
+        let len = self.stamped(number, &ends, Way::Down, payload_len.into(), false, frame);
+        Some(Taken::Answer(len))
     }
 
-    /// The full way, which any frame may take.
+    /// Takes a frame the full way, which any may take.
     #[inline(never)]
-    pub(super) fn take_any(&mut self, side: Side, frame: &mut [u8]) -> Taken {
+    pub fn take_any(&mut self, side: Side, frame: &mut [u8], now_ns: u64) -> Taken {
+        self.set_clock(now_ns);
         let mut heard = Heard::NOTHING;
         if let Err(odd) = self.frames.read(side, frame, &mut heard) {
             return self.odd(side, frame, odd);
@@ -96,7 +99,10 @@ impl Share {
         if way == Way::Up {
             self.learn(number, heard);
         }
-        if !self.arrived(number, way, stamp, frame.len()) {
+        let Share { flows, seen, plan, clock, .. } = self;
+        let flow = &mut flows[number as usize];
+        let arrival = arrived(flow, seen, plan, clock, way, stamp, frame.len());
+        if !self.note(number, arrival) {
             return Taken::Done;
         }
         match way {
@@ -144,7 +150,7 @@ impl Share {
         pair: Pair,
     ) -> bool {
         let (protocol, len) = (heard.heading.transport.protocol(), heard.payload_len());
-        stamp.digest(generation, len, protocol, pair, &self.key) == digest
+        stamp.digest(stamp.way(), generation, len, protocol, pair, &self.key) == digest
     }
 
     /// Whether the transport header is the one that the packet was sent with.
@@ -178,35 +184,13 @@ impl Share {
         (segment.flags, segment.seq, segment.option) == (tcp::DATA, seq, option)
     }
 
-    /// Counts a packet that is right: order, latency, silence. False if it was here before.
+    /// What is to be done about a packet that has arrived; false if it was here before.
     #[inline(always)]
-    fn arrived(&mut self, number: u32, way: Way, stamp: Stamp, len: usize) -> bool {
-        let Share { flows, seen, plan, clock, .. } = self;
-        let flow = &mut flows[number as usize];
-        let counts = &mut seen.tally.counts[way as usize];
-        match flow.arrived(way, stamp.sequence()) {
-            Order::Ahead => {}
-            Order::Reordered => counts.reordered += 1,
-            Order::Duplicate => {
-                counts.duplicated += 1;
-                return false;
-            }
+    fn note(&mut self, number: u32, arrival: Arrival) -> bool {
+        if let Arrival::AwaitedSince(since, latency) = arrival {
+            self.heard_of(number, since, latency);
         }
-        counts.received += 1;
-        counts.received_bytes += len as u64 + 4;
-        let latency = stamp.age(clock.now_ns);
-        seen.latency_ns[way as usize].record(u64::from(latency) << TIME_SHIFT);
-        if let Some(variation) = flow.latency(way, latency) {
-            seen.variation_ns[way as usize].record(u64::from(variation) << TIME_SHIFT);
-        }
-        if way == plan.waits_until {
-            let since = std::mem::take(&mut flow.waiting_ms);
-            let has_waited = since != 0 && clock.ms.wrapping_sub(since) > 1;
-            if has_waited | (flow.state() == State::Opening) {
-                self.heard_of(number, since, latency);
-            }
-        }
-        true
+        arrival != Arrival::Duplicate
     }
 
     /// A flow waits no longer that has waited since some millisecond, or was not open.
@@ -530,6 +514,52 @@ impl Share {
             _ => {}
         }
     }
+}
+
+/// What a packet means that is right.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Arrival {
+    First,
+    Duplicate,
+    /// The first in a while: since when its flow has waited, and how long it took itself.
+    AwaitedSince(u32, u32),
+}
+
+/// Counts a packet that is right: order, latency, silence.
+#[inline(always)]
+fn arrived(
+    flow: &mut Flow,
+    seen: &mut ShareSeen,
+    plan: &Plan,
+    clock: &Clock,
+    way: Way,
+    stamp: Stamp,
+    len: usize,
+) -> Arrival {
+    let counts = &mut seen.tally.counts[way as usize];
+    match flow.arrived(way, stamp.sequence()) {
+        Order::Ahead => {}
+        Order::Reordered => counts.reordered += 1,
+        Order::Duplicate => {
+            counts.duplicated += 1;
+            return Arrival::Duplicate;
+        }
+    }
+    counts.received += 1;
+    counts.received_bytes += len as u64 + 4;
+    let latency = stamp.age(clock.now_ns);
+    seen.latency_ns[way as usize].record(u64::from(latency) << TIME_SHIFT);
+    if let Some(variation) = flow.latency(way, latency) {
+        seen.variation_ns[way as usize].record(u64::from(variation) << TIME_SHIFT);
+    }
+    if way == plan.waits_until {
+        let since = std::mem::take(&mut flow.waiting_ms);
+        let has_waited = since != 0 && clock.ms.wrapping_sub(since) > 1;
+        if has_waited | (flow.state() == State::Opening) {
+            return Arrival::AwaitedSince(since, latency);
+        }
+    }
+    Arrival::First
 }
 
 /// The direction of packets that come in by a side.

@@ -2,13 +2,13 @@
 
 use krono_core::packet::{Protocol, Side, TcpFlags};
 
-use super::flow::{Marks, State};
-use super::frame::{self, ECHO, ECHO_REPLY, Heading, Transport};
+use super::flow::{Flow, Marks, State};
+use super::frame::{ECHO, ECHO_REPLY, Heading, Transport};
 use super::identity::{Ends, Pair};
 use super::stages::{RETRY_MS, SKIP, TRIES, Task, Walk, Work};
 use super::stamp::Stamp;
 use super::tcp::{self, Name};
-use super::{Share, mix};
+use super::{Share, Tally, mix};
 use crate::bench::{Way, Ways};
 use crate::load::Popularity;
 
@@ -25,27 +25,34 @@ impl Share {
     #[inline]
     pub fn next(&mut self, now_ns: u64, buffer: &mut [u8]) -> Option<(Side, usize)> {
         self.set_clock(now_ns);
+        // Told apart from both others in one comparison.
+        if let Work::Traffic = self.plan.work {
+            return self.next_traffic(buffer);
+        }
         match self.plan.work {
-            Work::Idle => None,
-            Work::Traffic => self.next_traffic(buffer),
             Work::Walk(walk) => self.next_of_walk(walk, buffer),
+            Work::Idle | Work::Traffic => None,
         }
     }
 
     #[inline]
     fn next_traffic(&mut self, buffer: &mut [u8]) -> Option<Sent> {
         if let Some(number) = self.plan.owed.pop() {
-            return Some(self.seldom(number, Way::Down, buffer));
+            return Some(self.packet(number, Way::Down, buffer));
         }
-        if self.plan.churn_ns != 0 && self.clock.now_ns >= self.plan.churn_at_ns {
+        if self.clock.now_ns >= self.plan.churn_at_ns {
             return Some(self.replace_oldest(buffer));
         }
         for _ in 0..SKIP {
-            let number = self.picks.pick(self.flows);
+            let (at, number) = self.picks.pick(self.flows, &self.identities);
             let flow = &self.flows[number as usize];
             // What most packets meet; all others take the long way.
-            if flow.state() == State::Open && self.plan.ways != Ways::Down && !flow.is_over() {
-                return Some(self.packet(number, Way::Up, buffer));
+            if flow.state() == State::Open
+                && self.plan.ways != Ways::Down
+                && !flow.is_over()
+                && let Some(ends) = self.picks.ends(at, flow.generation)
+            {
+                return Some(self.packet_of(number, &ends, Way::Up, buffer));
             }
             if let Some(sent) = self.unusual(number, buffer) {
                 return Some(sent);
@@ -62,14 +69,14 @@ impl Share {
         let tcp = self.identities.protocol(number) == Protocol::Tcp;
         if self.plan.ways == Ways::Down {
             let ready = learnt && (state == State::Open || state == State::Opening && !tcp);
-            return ready.then(|| self.seldom(number, Way::Down, buffer));
+            return ready.then(|| self.packet(number, Way::Down, buffer));
         }
         match state {
             State::Closed => Some(self.start(number, buffer)),
             State::Opening if tcp => self.retry(number, buffer),
             State::Closing => self.retry(number, buffer),
             State::Opening | State::Open if flow.is_over() => Some(self.end(number, buffer)),
-            State::Opening | State::Open => Some(self.seldom(number, Way::Up, buffer)),
+            State::Opening | State::Open => Some(self.packet(number, Way::Up, buffer)),
             State::Failed => None,
         }
     }
@@ -233,7 +240,7 @@ impl Share {
         let tcp = self.identities.protocol(number) == Protocol::Tcp;
         match task {
             Task::Open => Some(self.start(number, buffer)),
-            Task::Probe => Some(self.seldom(number, Way::Up, buffer)),
+            Task::Probe => Some(self.packet(number, Way::Up, buffer)),
             Task::Close if tcp => Some(self.close(number, buffer)),
             Task::Close => {
                 self.seen.tally.closed += 1;
@@ -243,25 +250,24 @@ impl Share {
         }
     }
 
-    /// A stamped packet of a flow, where packets seldom come by.
+    /// A stamped packet of a flow.
     #[inline(never)]
-    fn seldom(&mut self, number: u32, way: Way, buffer: &mut [u8]) -> Sent {
-        self.packet(number, way, buffer)
+    fn packet(&mut self, number: u32, way: Way, buffer: &mut [u8]) -> Sent {
+        let ends = self.identities.ends(number, self.flows[number as usize].generation);
+        self.packet_of(number, &ends, way, buffer)
     }
 
-    /// A stamped packet of a flow.
+    /// A stamped packet of a flow of which is known who it is.
     #[inline(always)]
-    fn packet(&mut self, number: u32, way: Way, buffer: &mut [u8]) -> Sent {
+    fn packet_of(&mut self, number: u32, ends: &Ends, way: Way, buffer: &mut [u8]) -> Sent {
         let flow = &self.flows[number as usize];
-        let (ends, packets) = (self.identities.ends(number, flow.generation), flow.length());
         let side = if way == Way::Up { Side::Inside } else { Side::Outside };
         let len = if ends.protocol == Protocol::Tcp {
             self.tcp_payload(number) as usize
         } else {
-            let len = self.lengths.draw(ends.protocol, || mix(&mut self.random), packets);
-            frame::payload_len(ends.protocol, len)
+            self.lengths.draw(ends.protocol, || mix(&mut self.random), || flow.length())
         };
-        (side, self.stamped(number, &ends, way, len, true, buffer))
+        (side, self.stamped(number, ends, way, len, true, buffer))
     }
 
     /// Writes a stamped packet with `payload_len` bytes of payload and counts it.
@@ -307,41 +313,36 @@ impl Share {
         fill: bool,
         buffer: &mut [u8],
     ) -> usize {
-        let flow = &mut self.flows[number as usize];
-        let name = Name { share: self.number, flow: number, generation: flow.generation };
+        let Share { flows, frames, key, plan, clock, seen, number: share, .. } = self;
+        let flow = &mut flows[number as usize];
+        let name = Name { share: *share, flow: number, generation: flow.generation };
         let sequence = flow.sent[way as usize];
         let transport = match ends.protocol {
             Protocol::Udp => Transport::Udp,
-            Protocol::Tcp => Transport::Tcp(tcp::segment(
-                flow,
-                name,
-                way,
-                tcp::DATA,
-                payload_len as u32,
-                &self.key,
-                ends,
-            )),
+            Protocol::Tcp => {
+                let len = payload_len as u32;
+                Transport::Tcp(tcp::segment(flow, name, way, tcp::DATA, len, key, ends))
+            }
             Protocol::Icmp if way == Way::Up => Transport::Echo(ECHO, sequence as u16),
             Protocol::Icmp => Transport::Echo(ECHO_REPLY, sequence as u16),
         };
         let heading = heading(ends, flow.public_parts(), way, transport);
         flow.number(way);
         flow.marks.set(Marks::USED);
-        if way == self.plan.waits_from {
-            self.wait(number);
+        if way == plan.waits_from {
+            // Something should be heard of it.
+            if flow.waiting_ms == 0 {
+                flow.waiting_ms = clock.ms;
+            } else if clock.ms.wrapping_sub(flow.waiting_ms) > SILENT_MS {
+                wait_longer(flow, clock.ms, &mut seen.tally);
+            }
         }
-        let stamp =
-            Stamp::new(name.share, number, name.generation, way, sequence, self.clock.now_ns);
-        let digest = stamp.digest(
-            name.generation,
-            payload_len as u16,
-            ends.protocol,
-            ends.pair_of(way),
-            &self.key,
-        );
-        let put = |at: &mut [u8; super::stamp::STAMP_LEN]| stamp.put(digest, at);
-        let len = self.frames.stamped(&heading, buffer, payload_len, fill, put);
-        let counts = &mut self.seen.tally.counts[way as usize];
+        let stamp = Stamp::new(name.share, number, name.generation, way, sequence, clock.now_ns);
+        let len = payload_len as u16;
+        let pair = ends.pair_of(way);
+        let digest = stamp.digest(way, name.generation, len, ends.protocol, pair, key);
+        let len = frames.stamped(&heading, buffer, payload_len, fill, stamp, digest);
+        let counts = &mut seen.tally.counts[way as usize];
         counts.sent += 1;
         counts.sent_bytes += len as u64 + 4;
         len
@@ -364,29 +365,18 @@ impl Share {
         self.seen.tally.control_sent[way as usize] += 1;
         self.frames.bare(&heading, buffer)
     }
+}
 
-    /// A packet was sent that something should be heard of.
-    #[inline]
-    fn wait(&mut self, number: u32) {
-        let flow = &mut self.flows[number as usize];
-        if flow.waiting_ms == 0 {
-            flow.waiting_ms = self.clock.ms;
-        } else if self.clock.ms.wrapping_sub(flow.waiting_ms) > SILENT_MS {
-            self.wait_longer(number);
-        }
+/// A flow has waited for longer than is usual, and a packet is sent again.
+#[cold]
+fn wait_longer(flow: &mut Flow, ms: u32, tally: &mut Tally) {
+    let silence = ms.wrapping_sub(flow.waiting_ms);
+    tally.silent += u64::from(!flow.marks.has(Marks::SILENT));
+    flow.marks.set(Marks::SILENT);
+    if silence >= LOST_MS {
+        flow.marks.set(Marks::LONG);
     }
-
-    #[cold]
-    fn wait_longer(&mut self, number: u32) {
-        let flow = &mut self.flows[number as usize];
-        let silence = self.clock.ms.wrapping_sub(flow.waiting_ms);
-        self.seen.tally.silent += u64::from(!flow.marks.has(Marks::SILENT));
-        flow.marks.set(Marks::SILENT);
-        if silence >= LOST_MS {
-            flow.marks.set(Marks::LONG);
-        }
-        flow.silent_for(silence);
-    }
+    flow.silent_for(silence);
 }
 
 /// Where a packet in this direction goes.

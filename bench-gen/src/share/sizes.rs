@@ -6,17 +6,19 @@ use super::frame::{self, FRAME_MAX};
 use crate::load::Sizes;
 use crate::spread::SizeDraw;
 
-/// Lengths of frames, bytes without checksum and VLAN tag, with room for a stamp.
+/// Lengths of payloads, bytes, such that frames are as long as wanted and have room for a stamp.
 #[derive(Clone, PartialEq)]
 pub(super) struct Lengths {
     draw: SizeDraw,
-    least: [u16; Protocol::COUNT],
+    /// By protocol, if all are alike.
+    fixed: Option<[u16; Protocol::COUNT]>,
 }
 
 impl Lengths {
     pub(super) fn new(sizes: &Sizes) -> Lengths {
-        let least = Protocol::ALL.map(|protocol| frame::shortest(protocol) as u16);
-        Lengths { draw: SizeDraw::new(sizes), least }
+        let all_alike = |bytes| Protocol::ALL.map(|protocol| payload(protocol, bytes));
+        let fixed = if let Sizes::Fixed(bytes) = *sizes { Some(all_alike(bytes)) } else { None };
+        Lengths { draw: SizeDraw::new(sizes), fixed }
     }
 
     /// The length that `random` stands for, in a flow of so many packets.
@@ -25,9 +27,18 @@ impl Lengths {
         &self,
         protocol: Protocol,
         random: impl FnOnce() -> u64,
-        flow_packets: u32,
+        flow_packets: impl FnOnce() -> u32,
     ) -> usize {
-        let len = self.draw.draw(random, flow_packets).saturating_sub(4);
-        len.min(FRAME_MAX as u16).max(self.least[protocol as usize]).into()
+        let len = match &self.fixed {
+            Some(fixed) => fixed[protocol as usize],
+            None => payload(protocol, self.draw.draw(random, flow_packets())),
+        };
+        len.into()
     }
+}
+
+/// The payload of a frame of so many bytes with its checksum.
+fn payload(protocol: Protocol, bytes: u16) -> u16 {
+    let len = usize::from(bytes).saturating_sub(4).min(FRAME_MAX).max(frame::shortest(protocol));
+    frame::payload_len(protocol, len) as u16
 }

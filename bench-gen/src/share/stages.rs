@@ -4,8 +4,9 @@ use krono_core::packet::Protocol;
 use krono_core::table::prefetch;
 
 use super::flow::{Flow, Marks, State};
+use super::identity::{Drawn, Ends, Identities};
 use super::sizes::Lengths;
-use super::{Share, ShareSeen, frame, owners};
+use super::{Share, ShareSeen, owners};
 use crate::bench::{Stage, Way, Ways};
 use crate::load::Popularity;
 use crate::spread::Picker;
@@ -31,7 +32,7 @@ pub(super) struct Plan {
     pub waits_from: Way,
     /// until one arrives this way.
     pub waits_until: Way,
-    /// Churn: nanoseconds between new flows; 0 for none.
+    /// Churn: nanoseconds between new flows, and when the next is due; never if there is none.
     pub churn_ns: u64,
     pub churn_at_ns: u64,
     /// The flow that is replaced next.
@@ -97,7 +98,7 @@ impl Plan {
             waits_from: Way::Up,
             waits_until: Way::Down,
             churn_ns: 0,
-            churn_at_ns: 0,
+            churn_at_ns: u64::MAX,
             oldest: 0,
             owed: Owed::default(),
         }
@@ -146,30 +147,56 @@ impl Owed {
     }
 }
 
-/// Which flows are next: drawn some packets ahead, so that memory has time.
+/// Which flows are next: drawn some packets ahead, so that memory has time; and who they are, which
+/// takes a quarter of the instructions if it is computed for many at once.
 pub(super) struct Picks {
     picker: Picker,
-    ahead: [u32; Picks::AHEAD],
+    /// Those whose turn it is, from `at` on, their generations and who they are.
+    now: [u32; Picks::AHEAD],
+    generations: [u16; Picks::AHEAD],
+    drawn: Drawn<{ Picks::AHEAD }>,
     at: usize,
+    /// Those that follow.
+    ahead: [u32; Picks::AHEAD],
 }
 
 impl Picks {
-    const AHEAD: usize = 8;
+    const AHEAD: usize = 32;
 
     /// Of the first `used` flows.
     pub(super) fn new(popularity: Popularity, used: u32, seed: u64) -> Picks {
         let mut picker = Picker::new(popularity, used.max(1), seed);
-        let ahead = std::array::from_fn(|_| picker.next());
-        Picks { picker, ahead, at: 0 }
+        let mut ahead = [0; Picks::AHEAD];
+        picker.pick(&mut ahead);
+        let (now, generations) = ([0; Picks::AHEAD], [0; Picks::AHEAD]);
+        Picks { picker, now, generations, drawn: Drawn::NOBODY, at: Picks::AHEAD, ahead }
     }
 
+    /// The next flow, as a place for [`Picks::ends`], and its number.
     #[inline]
-    pub(super) fn pick(&mut self, flows: &[Flow]) -> u32 {
-        let drawn = self.picker.next();
-        prefetch(flows, drawn as usize);
+    pub(super) fn pick(&mut self, flows: &[Flow], identities: &Identities) -> (usize, u32) {
+        if self.at == Self::AHEAD {
+            self.turn(flows, identities);
+        }
         let at = self.at;
-        self.at = (at + 1) % Self::AHEAD;
-        std::mem::replace(&mut self.ahead[at], drawn)
+        self.at += 1;
+        prefetch(flows, self.ahead[at] as usize);
+        (at, self.now[at])
+    }
+
+    #[inline(never)]
+    fn turn(&mut self, flows: &[Flow], identities: &Identities) {
+        self.now = self.ahead;
+        self.generations = self.now.map(|flow| flows[flow as usize].generation);
+        identities.draw(&self.now, &self.generations, &mut self.drawn);
+        self.picker.pick(&mut self.ahead);
+        self.at = 0;
+    }
+
+    /// Who the flow at this place is, unless it is in another generation by now.
+    #[inline(always)]
+    pub(super) fn ends(&self, at: usize, generation: u16) -> Option<Ends> {
+        (self.generations[at] == generation).then(|| self.drawn.ends(at))
     }
 }
 
@@ -209,10 +236,9 @@ impl Share {
         }
         self.picks = Picks::new(self.load.popularity, self.used, self.random);
         let answers_percent = if ways == Ways::Both { self.load.answers_percent } else { 0 };
-        let churn_ns = self
-            .load
-            .churn
-            .map_or(0, |churn| (1e9 * f64::from(self.of) / churn.arrivals_per_s).max(1.0) as u64);
+        let of = f64::from(self.of);
+        let between = |arrivals_per_s: f64| (1e9 * of / arrivals_per_s).max(1.0) as u64;
+        let churn_ns = self.load.churn.map_or(u64::MAX, |churn| between(churn.arrivals_per_s));
         let (waits_from, waits_until) = match ways {
             Ways::Both if answers_percent >= 100 => (Way::Up, Way::Down),
             Ways::Both | Ways::Up => (Way::Up, Way::Up),
@@ -225,7 +251,7 @@ impl Share {
             waits_from,
             waits_until,
             churn_ns,
-            churn_at_ns: self.clock.now_ns + churn_ns,
+            churn_at_ns: self.clock.now_ns.saturating_add(churn_ns),
             ..Plan::idle()
         }
     }
@@ -329,9 +355,9 @@ impl Share {
     /// A connection goes on with segments of another length: from the next number on that is a
     /// multiple of it, as if a piece before had been lost.
     fn resize_tcp(&mut self, number: u32, before: &Lengths) {
-        let packets = self.flows[number as usize].length();
-        let len = before.draw(Protocol::Tcp, || self.tcp_draw(number), packets);
-        let (before, after) = (frame::payload_len(Protocol::Tcp, len), self.tcp_payload(number));
+        let packets = || self.flows[number as usize].length();
+        let before = before.draw(Protocol::Tcp, || self.tcp_draw(number), packets);
+        let after = self.tcp_payload(number);
         let flow = &mut self.flows[number as usize];
         for way in [Way::Up, Way::Down] {
             let bytes = flow.sent[way as usize].wrapping_mul(before as u32);

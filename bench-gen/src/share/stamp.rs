@@ -1,6 +1,5 @@
 //! The stamp in every payload: whose packet it is, which one, and when it was sent.
 
-use krono_core::checksum::Sum;
 use krono_core::hash::HashKey;
 use krono_core::packet::Protocol;
 
@@ -28,6 +27,9 @@ pub(super) struct Stamp {
 
 /// How many bits of a stamp's second number are in use, and lie before the digest in a packet.
 const FACTS_BITS: u32 = 48;
+
+/// Where the digest lies, bytes.
+const DIGEST: usize = 8 + FACTS_BITS as usize / 8;
 
 impl Stamp {
     /// The stamp of a packet sent at `now_ns`.
@@ -84,11 +86,12 @@ impl Stamp {
     }
 
     /// The keyed digest of the stamp, the flow's whole generation, the length of the payload, and
-    /// what no translator may change of the packet's `pair`, so that a receiver need not know who
-    /// the flow is to see that the packet is right.
+    /// what no translator may change this `way` of the packet's `pair`, so that a receiver need not
+    /// know who the flow is to see that the packet is right.
     #[inline]
     pub(super) fn digest(
         self,
+        way: Way,
         generation: u16,
         payload_len: u16,
         protocol: Protocol,
@@ -96,33 +99,32 @@ impl Stamp {
         key: &HashKey,
     ) -> u32 {
         let facts = u64::from(payload_len) << FACTS_BITS | self.facts;
-        let Pair { addresses, ports } = pair.kept(self.way());
+        let Pair { addresses, ports } = pair.kept(way);
         let rest = u64::from(generation) << 48 | (protocol as u64) << 32 | u64::from(ports);
         key.digest([self.number, facts, addresses, rest])
     }
 
-    /// Writes the stamp, little-endian, as most machines have it, and tells what it adds to a
-    /// checksum.
+    /// The stamp and its digest as three words to be summed up, as they would be loaded.
     #[inline]
-    pub(super) fn put(self, digest: u32, at: &mut [u8; STAMP_LEN]) -> Sum {
-        let second = u64::from(digest) << FACTS_BITS | self.facts;
-        let (number, second) = (self.number.to_le_bytes(), second.to_le_bytes());
-        let last = ((digest >> 16) as u16).to_le_bytes();
-        at[..8].copy_from_slice(&number);
-        at[8..16].copy_from_slice(&second);
-        at[16..].copy_from_slice(&last);
-        let sum = Sum::default().add_u64(u64::from_be_bytes(number));
-        sum.add_u64(u64::from_be_bytes(second)).add_u16(u16::from_be_bytes(last))
+    pub(super) fn words(self, digest: u32) -> [u64; 3] {
+        [self.number.to_le(), self.facts.to_le(), digest.to_le().into()]
+    }
+
+    /// Writes the stamp, little-endian, as most machines have it, and its digest.
+    #[inline]
+    pub(super) fn put(self, digest: u32, at: &mut [u8; STAMP_LEN]) {
+        at[..8].copy_from_slice(&self.number.to_le_bytes());
+        at[8..16].copy_from_slice(&self.facts.to_le_bytes());
+        at[DIGEST..].copy_from_slice(&digest.to_le_bytes());
     }
 
     /// Reads a stamp and its digest.
     #[inline]
     pub(super) fn read(at: &[u8; STAMP_LEN]) -> (Stamp, u32) {
         let word = |from: usize| u64::from_le_bytes(std::array::from_fn(|n| at[from + n]));
-        let (number, second) = (word(0), word(8));
-        let stamp = Stamp { number, facts: second & ((1 << FACTS_BITS) - 1) };
-        let last = u16::from_le_bytes([at[16], at[17]]);
-        (stamp, u32::from(last) << 16 | (second >> FACTS_BITS) as u32)
+        let facts = word(8) & ((1 << FACTS_BITS) - 1);
+        let digest = u32::from_le_bytes(std::array::from_fn(|n| at[DIGEST + n]));
+        (Stamp { number: word(0), facts }, digest)
     }
 
     /// Whether this is what a packet of a share's flow says in that direction and generation.

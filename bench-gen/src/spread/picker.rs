@@ -36,17 +36,19 @@ impl Picker {
         })
     }
 
-    /// The next one.
+    /// The next ones.
     #[inline]
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> u32 {
+    pub fn pick(&mut self, picked: &mut [u32]) {
         match &mut self.0 {
             Way::InTurn { next, flows } => {
-                let flow = *next;
-                *next = if flow + 1 == *flows { 0 } else { flow + 1 };
-                flow
+                for flow in picked {
+                    *flow = *next;
+                    *next = if *next + 1 == *flows { 0 } else { *next + 1 };
+                }
             }
-            Way::Zipf { random, zipf, scatter } => scatter.place(zipf.draw(random)),
+            Way::Zipf { random, zipf, scatter } => {
+                picked.fill_with(|| scatter.place(zipf.draw(random)));
+            }
         }
     }
 }
@@ -91,7 +93,9 @@ mod tests {
     #[test]
     fn uniform_flows_come_in_turn() {
         let mut picker = Picker::new(Popularity::Uniform, 3, 1);
-        let drawn: Vec<u32> = (0..7).map(|_| picker.next()).collect();
+        let mut drawn = [0; 7];
+        picker.pick(&mut drawn[..2]);
+        picker.pick(&mut drawn[2..]);
         assert_eq!(drawn, [0, 1, 2, 0, 1, 2, 0]);
     }
 
@@ -128,7 +132,9 @@ mod tests {
     fn the_most_popular_flow_has_its_share_and_a_seed_repeats() {
         let draw = |seed| {
             let mut picker = Picker::new(Popularity::Zipf(1.0), 1000, seed);
-            (0..100_000).map(|_| picker.next()).collect::<Vec<u32>>()
+            let mut drawn = vec![0; 100_000];
+            picker.pick(&mut drawn);
+            drawn
         };
         let drawn = draw(7);
         let mut counts = vec![0u32; 1000];

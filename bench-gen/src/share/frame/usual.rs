@@ -32,31 +32,40 @@ pub(in crate::share) struct Usual {
 }
 
 impl Frames {
-    /// What a usual frame says that came in by `side`; `None` if the full way is to look at it.
+    /// What a usual frame says that came in by `side`; `None` if the full way is to look at it, as
+    /// at one that goes on behind its packet.
     #[inline(always)]
     pub(in crate::share) fn recognise(&self, side: Side, frame: &[u8]) -> Option<Usual> {
-        let head: &[u8; HEAD] = frame.first_chunk()?;
-        let (total_len, udp_len) = (be16(head, L3 + 2), be16(head, L4 + 4));
-        let end = L3 + usize::from(total_len);
-        let is_usual = (head.le64(0) << 16 == self.links[side as usize].own_word)
+        let (head, rest) = frame.split_first_chunk()?;
+        // The shortest frame has code of its own, in which its lengths are constants.
+        if rest.is_empty() {
+            self.recognise_parts(side, head, &[])
+        } else {
+            self.recognise_parts(side, head, rest)
+        }
+    }
+
+    #[inline(always)]
+    fn recognise_parts(&self, side: Side, head: &[u8; HEAD], rest: &[u8]) -> Option<Usual> {
+        /// Of total length, identification, flags and offset, time to live and protocol: no matter
+        /// which identification and time to live, and whether it may be fragmented.
+        const FORM: u64 = 0xff00_ff3f_0000_ffff;
+        let udp_len = (UDP_LEN + STAMP_LEN + rest.len()) as u16;
+        let total_len = (IP_LEN + UDP_LEN + STAMP_LEN + rest.len()) as u16;
+        let form = u64::from(IP_UDP) << 56 | u64::from(total_len.swap_bytes());
+        let differs = (head.le64(0) << 16 ^ self.links[side as usize].own_word)
             // EtherType, version and length of the header; not its type of service.
-            & (head.le32(12) & 0x00ff_ffff == 0x0045_0008)
-            // No fragment, and UDP; not its time to live.
-            & (head.le32(20) & 0xff00_ff3f == u32::from(IP_UDP) << 24)
-            & (usize::from(udp_len) + IP_LEN == usize::from(total_len))
-            & (head.ne16(L4 + 6) != 0)
-            & (end >= HEAD)
-            & (end <= frame.len());
-        if !is_usual {
+            | u64::from((head.le32(12) ^ 0x0045_0008) & 0x00ff_ffff)
+            | (head.le64(L3 + 2) ^ form) & FORM
+            | u64::from(head.ne16(L4 + 4) ^ udp_len.to_be());
+        if differs != 0 || head.ne16(L4 + 6) == 0 {
             return None;
         }
         let (addresses, transport) = (head.ne64(L3 + 12), head.ne64(L4));
-        let ip = sum_of([head.ne64(L3), head.ne32(L3 + 8).into(), addresses]);
-        let pseudo = u64::from(u16::from(IP_UDP).to_be()) + u64::from(udp_len.to_be());
+        let ip = Sum::of_loaded([head.ne64(L3), head.ne32(L3 + 8).into(), addresses]);
         let (one, two) = (head.ne64(STAMP), head.ne64(STAMP + 8));
-        let rest = &frame[HEAD..end];
-        let last = u64::from(head.ne16(STAMP + 16)) + pseudo;
-        let udp = sum_of([addresses, transport, one, two, last + self.filler_sum(rest)?]);
+        let last = u64::from(head.ne16(STAMP + 16)) + pseudo(udp_len) + self.filler_sum(rest)?;
+        let udp = Sum::of_loaded([last, addresses, transport, one, two]);
         if !(ip.is_valid() & udp.is_valid()) {
             return None;
         }
@@ -87,48 +96,57 @@ impl Frames {
         pair: Pair,
         frame: &mut [u8],
         fill: bool,
-        stamp: impl FnOnce(&mut [u8; STAMP_LEN]) -> Sum,
+        stamp: Stamp,
+        digest: u32,
+    ) {
+        let (head, rest) = frame.split_first_chunk_mut().expect("room for a stamp");
+        if rest.is_empty() {
+            return self.put_head(side, pair, head, (0, 0), stamp, digest);
+        }
+        if fill {
+            rest.copy_from_slice(&self.filler[..rest.len()]);
+        }
+        let filler = (rest.len(), self.filler_sums[rest.len()].to_be().into());
+        self.put_head(side, pair, head, filler, stamp, digest);
+    }
+
+    /// Writes all but the filler, of which length and sum are given.
+    #[inline(always)]
+    fn put_head(
+        &self,
+        side: Side,
+        pair: Pair,
+        head: &mut [u8; HEAD],
+        filler: (usize, u64),
+        stamp: Stamp,
+        digest: u32,
     ) {
         const DONT_FRAGMENT_TTL_UDP: u64 = 0x4000_4011;
-        let (head, rest) = frame.split_first_chunk_mut::<HEAD>().expect("room for a stamp");
-        let udp_len = UDP_LEN + STAMP_LEN + rest.len();
-        let mut sum = stamp(head.last_chunk_mut().expect("the stamp comes last"));
-        if !rest.is_empty() {
-            if fill {
-                rest.copy_from_slice(&self.filler[..rest.len()]);
-            }
-            sum = sum.add_u16(self.filler_sums[rest.len()]);
-        }
-        let Pair { addresses, ports } = pair;
-        let middle = ((IP_LEN + udp_len) as u64) << 48 | DONT_FRAGMENT_TTL_UDP;
-        let transport = u64::from(ports) << 32 | (udp_len as u64) << 16;
-        let both = Sum::default().add_u64(addresses);
-        let ip = both.add_u16(0x4500).add_u64(middle).checksum();
-        let pseudo = u32::from(IP_UDP) << 16 | udp_len as u32;
-        let udp = sum.add(both).add_u64(transport).add_u32(pseudo).checksum();
-        let udp = u16::from_be_bytes(checksum::nonzero(udp.to_be_bytes()));
+        let udp_len = (UDP_LEN + STAMP_LEN + filler.0) as u16;
+        let total_len = u64::from(udp_len) + IP_LEN as u64;
+        let middle = (total_len << 48 | DONT_FRAGMENT_TTL_UDP).to_be();
+        let addresses = pair.addresses.to_be();
+        let transport = (u64::from(pair.ports) << 32 | u64::from(udp_len) << 16).to_be();
+        let [number, facts, last] = stamp.words(digest);
+        let known = pseudo(udp_len) + filler.1;
+        let ip = Sum::of_loaded([0x4500_u16.to_be().into(), middle, addresses]).checksum();
+        let udp = Sum::of_loaded([known, addresses, transport, number, facts, last]).checksum();
         let link = &self.links[side as usize].words;
         head[..8].copy_from_slice(&link[0].to_ne_bytes());
         head[8..16].copy_from_slice(&link[1].to_ne_bytes());
-        head[16..24].copy_from_slice(&middle.to_be_bytes());
+        head[16..24].copy_from_slice(&middle.to_ne_bytes());
         head[24..26].copy_from_slice(&ip.to_be_bytes());
-        head[26..34].copy_from_slice(&addresses.to_be_bytes());
-        head[34..42].copy_from_slice(&(transport | u64::from(udp)).to_be_bytes());
+        head[26..34].copy_from_slice(&addresses.to_ne_bytes());
+        head[34..42].copy_from_slice(&transport.to_ne_bytes());
+        head[40..42].copy_from_slice(&checksum::nonzero(udp.to_be_bytes()));
+        stamp.put(digest, head.last_chunk_mut().expect("the stamp comes last"));
     }
 }
 
-/// The sum of words as they are loaded.
+/// What protocol and length of the pseudo header add to a sum, as they are loaded.
 #[inline(always)]
-fn sum_of<const N: usize>(words: [u64; N]) -> Sum {
-    let sum: u128 = words.into_iter().map(u128::from).sum();
-    // 2^64 is 1 in one's complement. `Sum` takes words in network order.
-    let (carries, low) = ((sum >> 64) as u32, sum as u64);
-    Sum::default().add_u64(u64::from_be(low)).add_u32(u32::from_be(carries))
-}
-
-#[inline(always)]
-fn be16(head: &[u8; HEAD], at: usize) -> u16 {
-    u16::from_be(head.ne16(at))
+fn pseudo(udp_len: u16) -> u64 {
+    u64::from(u16::from(IP_UDP).to_be()) + u64::from(udp_len.to_be())
 }
 
 /// Words of a frame at fixed places.

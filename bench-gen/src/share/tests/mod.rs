@@ -152,8 +152,7 @@ impl World {
     fn taken(&mut self, share: usize, side: Side, frame: &mut [u8]) -> Taken {
         let share = &mut self.shares[share];
         if self.all_the_full_way {
-            share.set_clock(self.now_ns);
-            return share.take_any(side, frame);
+            return share.take_any(side, frame, self.now_ns);
         }
         share.take(side, frame, self.now_ns)
     }

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
+use super::super::identity::Drawn;
 use super::*;
 use crate::bench::Way;
 
@@ -299,6 +300,14 @@ proptest! {
                 let class = (number, flow / flows_per_endpoint, generation);
                 let same = *endpoints.entry((who.subscriber, generation)).or_insert(class) == class;
                 prop_assert!(same, "{:?}", who);
+            }
+            // As they are drawn for the path.
+            let some: [u32; 16] = std::array::from_fn(|n| n as u32 % Share::flows_of(&setup));
+            let generations = std::array::from_fn(|n| n as u16 / 5);
+            let mut drawn = Drawn::NOBODY;
+            share.identities.draw(&some, &generations, &mut drawn);
+            for (at, (flow, generation)) in some.into_iter().zip(generations).enumerate() {
+                prop_assert_eq!(drawn.ends(at), share.identities.ends(flow, generation));
             }
         }
     }

@@ -21,6 +21,8 @@ fn spoil(random: &mut u64, side: Side, mut frame: Vec<u8>) -> Vec<(Side, Vec<u8>
         4 | 5 => frame = summed(frame, 42 + draw(random, len - 42), bit),
         // In addresses or ports, likewise.
         6 => frame = summed(frame, 26 + draw(random, 12), bit),
+        // In what the IP header says behind the lengths, likewise.
+        11 => frame = summed(frame, 18 + draw(random, 6), bit),
         7 => frame.truncate(draw(random, len)),
         8 => frame.resize(len + draw(random, 9), 0),
         9 => return vec![(side, frame.clone()), (side, frame)],

@@ -18,6 +18,7 @@ pub mod drop;
 pub mod frame;
 pub mod freelist;
 pub mod hash;
+pub mod locked;
 pub mod packet;
 pub mod parse;
 pub mod ports;

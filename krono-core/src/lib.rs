@@ -28,5 +28,6 @@ pub mod reply;
 pub mod rewrite;
 pub mod router;
 pub mod shard;
+pub mod steering;
 pub mod table;
 pub mod time;

@@ -64,8 +64,10 @@ class Case:
         if runner == "RSS++":
             return self.mhz / ((self.d + self.c1) * self.cycles("share_rsspp", cores))
         if runner == "locked":
-            each = self.mhz / (self.d + self.cycles("step_locked"))
-            return min(cores * each, self.mhz / self.cycles("serial", 2)) if cores > 1 else each
+            serial = self.cycles("serial", 2)
+            if cores == 1:
+                return self.mhz / (self.d + self.cycles("step_locked"))
+            return min(cores * self.mhz / (self.d + serial), self.mhz / serial)
         return min(cores * self.mhz / self.replica(cores), self.mhz / self.sequencer(cores))
 
     def measured(self, runner):
@@ -92,12 +94,10 @@ WIDTH, HEIGHT, LEFT, TOP, PLOT_W, PLOT_H, GAP = 860, 400, 56, 66, 350, 250, 54
 
 
 def plot(cases, facts):
-    top = nice_above(max(max(case.model(runner, cores) for runner in RUNNERS for cores in CORES)
-                         for case in cases))
     parts = [text(12, 26, f"{cases[0].program}: packets a second by cores", "title"),
              text(12, 45, facts, "small")]
     for index, case in enumerate(cases):
-        parts += panel(case, LEFT + index * (PLOT_W + GAP), top)
+        parts += panel(case, LEFT + index * (PLOT_W + GAP))
     parts += legend(HEIGHT - 34)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
             f'width="{WIDTH}" height="{HEIGHT}">\n'
@@ -121,26 +121,28 @@ def line(points, colour, width=2, dashes=""):
             f'stroke-dasharray="{dashes}"/>')
 
 
-def panel(case, left, top):
+def panel(case, left):
+    top = nice_above(max(max(case.model(runner, cores) for runner in RUNNERS for cores in CORES),
+                         max(mpps for _, mpps, _ in case.of_one_core())))
+
     def place(cores, mpps):
         return (left + (cores - 1) / (CORES[-1] - 1) * PLOT_W, TOP + PLOT_H * (1 - mpps / top))
-    parts = [text(left + PLOT_W / 2, TOP - 6, case.trace, "mid")]
-    for fifth in range(5):
-        mpps = top * fifth / 4
+    parts = [text(left + PLOT_W / 2, TOP - 10, case.trace, "mid")]
+    for quarter in range(5):
+        mpps = top * quarter / 4
         x, y = place(1, mpps)
         parts.append(line([(x, y), (x + PLOT_W, y)], "#ddd", 1))
         parts.append(text(x - 8, y + 4, f"{mpps:g}", "end"))
     for cores in CORES:
         x, y = place(cores, 0)
         parts.append(text(x, y + 17, str(cores), "mid"))
-    parts.append(text(left - 8, TOP - 6, "Mpps", "end small"))
-    free = [place(cores, cores * case.mhz / case.replica(cores)) for cores in CORES
-            if cores * case.mhz / case.replica(cores) <= top]
-    parts.append(line(free, "#999", 1.5, "5 4"))
+    parts.append(text(left - 8, TOP - 10, "Mpps", "end small"))
+    free = [(cores, cores * case.mhz / case.replica(cores)) for cores in CORES]
+    parts.append(line([place(*point) for point in free if point[1] <= top], "#999", 1.5, "5 4"))
     for runner, colour in RUNNERS.items():
         parts.append(line([place(cores, case.model(runner, cores)) for cores in CORES], colour))
         parts += [dot(*place(cores, mpps), colour) for cores, mpps, _ in case.measured(runner)]
-    parts += [ring(*place(cores, mpps)) for cores, mpps, _ in case.of_one_core() if mpps <= top]
+    parts += [ring(*place(cores, mpps)) for cores, mpps, _ in case.of_one_core()]
     return parts
 
 

@@ -14,6 +14,7 @@ use scr_sequencer::sequencer::Sequencer;
 use scr_sequencer::{Replicable, Replicated, room};
 
 use crate::lcores::{Signal, alone, both};
+use crate::programs::Nothing;
 use crate::sequencer::{Numbering, PARTS, PIPE_FRAMES, history_max};
 use crate::traces::{Replay, Trace, router};
 use crate::{Lab, SIDE};
@@ -145,20 +146,39 @@ where
     1.0 / (a as f64 / a_taken as f64 + b as f64 / b_taken as f64)
 }
 
-/// The parts of a locked step that only one core can be in: cycles from one to the next when both
-/// cores do nothing else.
+/// The part of a locked step that only one core can be in, with the lock and the state coming over
+/// from the other core: cycles from one core's step to the other's when they take turns, less those
+/// of taking turns.
 pub(crate) fn serial_section<P>(lab: &Lab, trace: &Arc<Trace>, program: P) -> f64
 where
     P: Program + Send + 'static,
 {
     let first = Locked::new(program);
-    let second = first.clone();
-    let work = |mut program: Locked<P>, lcore: usize| {
-        let (clock, trace, cycles) = (lab.clock, trace.clone(), lab.run_cycles);
-        move || step_on_all(&mut program, &trace, lcore, &clock, cycles)
+    let handles = [first.clone(), first];
+    take_turns(lab, trace, handles) - take_turns(lab, trace, [Nothing, Nothing])
+}
+
+fn take_turns<P>(lab: &Lab, trace: &Arc<Trace>, [first, second]: [P; 2]) -> f64
+where
+    P: Program + Send + 'static,
+{
+    let turn = Arc::new(Signal::default());
+    let work = |mut program: P, lcore: u64| {
+        let (clock, trace, turn) = (lab.clock, trace.clone(), turn.clone());
+        let turns = lab.run_cycles / 512;
+        move || {
+            let start = clock.cycles();
+            for number in (lcore..turns).step_by(2) {
+                let meta = &trace.metas[number as usize % trace.metas.len()];
+                let record = P::record(meta, SIDE, Moment(1_000_000_000 + 100 * number));
+                turn.wait_for(number);
+                black_box(program.step(&record, &P::Probe::default(), &mut ()));
+                turn.raise();
+            }
+            (clock.cycles() - start) as f64 / turns as f64
+        }
     };
-    let (a, b) = both(&lab.eal, work(first, 0), work(second, 1));
-    1.0 / (1.0 / a + 1.0 / b)
+    both(&lab.eal, work(first, 0), work(second, 1)).0
 }
 
 /// Cycles of a step without probe that nobody disturbs, with the lock and without it.
@@ -229,7 +249,7 @@ where
 
 #[inline(never)]
 fn decide_all<P: Replicable>(program: &mut P, trace: &Trace, moment: impl Fn(usize) -> Moment) {
-    let mut waiting = vec![(P::Record::default(), P::Probe::default()); BURST];
+    let mut waiting = [(P::Record::default(), P::Probe::default()); BURST];
     for (burst, metas) in trace.metas.chunks(BURST).enumerate() {
         for ((record, probe), meta) in waiting.iter_mut().zip(metas) {
             *record = P::record(meta, SIDE, moment(burst * BURST));

@@ -38,7 +38,7 @@ pub(crate) struct Signal(AtomicU64);
 
 impl Signal {
     pub(crate) fn raise(&self) {
-        self.0.fetch_add(1, Ordering::Release);
+        self.0.fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn is_at_least(&self, number: u64) -> bool {

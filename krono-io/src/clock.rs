@@ -47,6 +47,11 @@ impl Clock {
         Moment(self.now_ns())
     }
 
+    /// How fast the counter runs.
+    pub fn cycles_per_second(&self) -> f64 {
+        1e9 * (1u64 << 32) as f64 / self.ns_per_cycle as f64
+    }
+
     /// The counter itself, for the cost of work, cycles.
     #[inline]
     pub fn cycles(&self) -> u64 {

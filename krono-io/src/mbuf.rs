@@ -221,17 +221,48 @@ impl Mbuf {
     /// Fetches what parsing reads first: the line that the frame starts in.
     #[inline]
     pub(crate) fn prefetch(&self) {
-        let mbuf = self.raw();
-        let first = mbuf.buf_addr.cast::<i8>().wrapping_add(usize::from(mbuf.data_off));
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: a prefetch reads nothing, whatever the address.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            _mm_prefetch::<_MM_HINT_T0>(first);
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = first;
+        prefetch(self.frame_start());
     }
+
+    #[inline]
+    fn frame_start(&self) -> *const u8 {
+        let mbuf = self.raw();
+        mbuf.buf_addr.cast::<u8>().wrapping_add(usize::from(mbuf.data_off))
+    }
+
+    /// Where the lines of the private area are, if the buffer is a device's; of one of [`mem`]
+    /// these are other lines, which are fetched in vain.
+    #[inline]
+    fn private_lines(&self, bytes: usize) -> impl Iterator<Item = *const u8> + use<> {
+        let start = self.0.as_ptr().wrapping_add(1).cast::<u8>().cast_const();
+        (0..bytes).step_by(64).map(move |at| start.wrapping_add(at))
+    }
+}
+
+/// Asks the memory for a line that is to be read.
+#[inline]
+fn prefetch(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing, whatever the address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(line.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
+}
+
+/// Asks for a line that is to be written, so that no other CPU has it when it comes.
+#[inline]
+fn prefetch_to_write(line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: as above. CPUs that do not know this take it for nothing; the compiler's own word for it
+    // becomes this only where newer ones are asked for.
+    unsafe {
+        std::arch::asm!("prefetchw [{}]", in(reg) line, options(nostack, preserves_flags));
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = line;
 }
 
 impl Drop for Mbuf {
@@ -327,6 +358,29 @@ impl Burst {
             self.0.set_len(0);
             dpdk_sys::rte_pktmbuf_free_bulk(first, count);
         }
+    }
+
+    /// Fetches what is going to be written of each buffer: the line that its frame starts in, and
+    /// the first `private` bytes beside it. Worth it where another lcore had the buffers before.
+    #[inline]
+    pub fn prefetch_to_write(&self, private: usize) {
+        for mbuf in &self.0 {
+            prefetch_to_write(mbuf.frame_start());
+            mbuf.private_lines(private).for_each(prefetch_to_write);
+        }
+    }
+
+    /// Fetches what is read first of the buffers behind the first `known`, which another lcore has
+    /// written: themselves, two lines beside their frames, and the lines that those start in.
+    #[inline]
+    pub(crate) fn prefetch_handed(&self, known: usize) {
+        for mbuf in &self.0[known..] {
+            let mbuf_lines = mbuf.0.as_ptr().cast::<u8>().cast_const();
+            prefetch(mbuf_lines);
+            prefetch(mbuf_lines.wrapping_add(64));
+            mbuf.private_lines(128).for_each(prefetch);
+        }
+        self.0[known..].iter().for_each(Mbuf::prefetch);
     }
 
     /// Frees all but the first `count` buffers.

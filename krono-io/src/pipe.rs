@@ -96,11 +96,13 @@ impl PipeOut {
     pub fn poll(&mut self, burst: &mut Burst) -> usize {
         let ring = self.0.ring.as_ptr();
         // SAFETY: the ring exists, this is its only consumer, and it gives buffers away.
-        unsafe {
+        let polled = unsafe {
             burst.fill(|mbufs, room| {
                 dpdk_sys::shim_ring_dequeue_burst(ring, mbufs, c_uint::from(room)) as u16
             })
-        }
+        };
+        burst.prefetch_handed(burst.len() - polled);
+        polled
     }
 }
 

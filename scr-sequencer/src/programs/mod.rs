@@ -20,6 +20,7 @@
 pub mod bucket;
 pub mod conntrack;
 pub mod ddos;
+pub mod ddos_shared;
 pub mod heavy;
 pub mod knock;
 

@@ -65,15 +65,11 @@ impl<P: Program> Shard<P> {
     ) {
         let mut transit = Set::default();
         scratch.exceptions.clear();
-        scratch.broken = Set::default();
         for (index, packet) in scratch.packets[..frames.len()].iter_mut().enumerate() {
             match self.look(side, &frames.frame(index), packet) {
                 Found::Transit => transit.insert(index),
                 other => {
                     cold_path();
-                    if let Found::Broken(_) = other {
-                        scratch.broken.insert(index);
-                    }
                     scratch.exceptions.push(other);
                 }
             }
@@ -121,7 +117,7 @@ impl<P: Program> Shard<P> {
                 way = Way::NONE;
                 let what = *exceptions.next().expect("what is not in transit is an exception");
                 let frame = &mut frames.frame(index);
-                outcomes.push(self.finish_exception(what, side, frame, packet, now));
+                outcomes.note(index, self.finish_exception(what, side, frame, packet, now));
                 continue;
             }
             let (to, slots) = match self.program.pass(side, record, probe) {
@@ -129,9 +125,13 @@ impl<P: Program> Shard<P> {
                 None => match self.program.step(record, probe, events) {
                     Verdict::Forward { to, source, destination } => (to, (source, destination)),
                     Verdict::Pass => (side.opposite(), (Slot::NONE, Slot::NONE)),
+                    Verdict::Drop(reason) => {
+                        outcomes.drop(index, reason);
+                        continue;
+                    }
                     verdict => {
                         let frame = &mut frames.frame(index);
-                        outcomes.push(self.withhold(verdict, side, frame, packet, now).into());
+                        outcomes.note(index, self.withhold(verdict, side, frame, packet, now));
                         continue;
                     }
                 },
@@ -143,7 +143,7 @@ impl<P: Program> Shard<P> {
             let frame = &mut frames.frame(index);
             match self.forward((side, to), slots, frame, packet, &mut way, now) {
                 Ok(()) => outcomes.send(index, to),
-                Err(action) => outcomes.push(action.into()),
+                Err(action) => outcomes.note(index, action),
             }
         }
     }

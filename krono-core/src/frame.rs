@@ -127,6 +127,12 @@ impl Set {
         self.0 & 1 << index != 0
     }
 
+    /// How many below `index` are not in it.
+    #[inline]
+    pub(crate) fn absent_before(self, index: usize) -> usize {
+        (!self.0 & ((1 << index) - 1)).count_ones() as usize
+    }
+
     /// In order.
     #[inline]
     pub(crate) fn iter(self) -> impl Iterator<Item = usize> {

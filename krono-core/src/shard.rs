@@ -73,25 +73,36 @@ pub(crate) enum Found {
 
 /// The outcomes of a burst, in the order of its frames.
 ///
-/// Nearly all frames are sent, so that is a bit for each, and only other outcomes are kept whole.
+/// Nearly all frames are sent, or dropped in a flood, so that is a bit for each, and only other
+/// outcomes are kept whole.
 #[derive(Debug, Default)]
 pub struct Outcomes {
     len: usize,
     /// By side: a bit for each frame that is to be sent there.
     sent: [u64; 2],
+    /// A bit for each frame that is dropped, and why.
+    dropped: u64,
+    reasons: ArrayVec<DropReason, BURST_MAX>,
     others: ArrayVec<Outcome, BURST_MAX>,
 }
 
 impl Outcomes {
     /// None yet.
     pub const fn new() -> Self {
-        Outcomes { len: 0, sent: [0; 2], others: ArrayVec::new_const() }
+        Outcomes {
+            len: 0,
+            sent: [0; 2],
+            dropped: 0,
+            reasons: ArrayVec::new_const(),
+            others: ArrayVec::new_const(),
+        }
     }
 
     /// Makes ready for those of so many frames, each of which is noted once and in order.
     #[inline]
     pub(crate) fn begin(&mut self, frames: usize) {
-        (self.len, self.sent) = (frames, [0; 2]);
+        (self.len, self.sent, self.dropped) = (frames, [0; 2], 0);
+        self.reasons.clear();
         self.others.clear();
     }
 
@@ -101,31 +112,65 @@ impl Outcomes {
         self.sent[to as usize] |= 1 << index;
     }
 
-    /// Something else is to be done with the next frame.
+    /// The frame at `index` is dropped.
     #[inline]
-    pub(crate) fn push(&mut self, outcome: Outcome) {
-        self.others.push(outcome);
+    pub(crate) fn drop(&mut self, index: usize, reason: DropReason) {
+        self.dropped |= 1 << index;
+        self.reasons.push(reason);
     }
 
-    /// The side that all frames are to be sent to, if they are: so it is with most bursts.
+    /// What is to be done with the frame at `index`.
     #[inline]
-    pub fn all_to(&self) -> Option<Side> {
+    pub(crate) fn note(&mut self, index: usize, outcome: impl Into<Outcome>) {
+        match outcome.into() {
+            Outcome { action: Action::Drop(reason), released: None } => self.drop(index, reason),
+            other => self.others.push(other),
+        }
+    }
+
+    /// The frames that are dropped and nothing else: a bit for each.
+    #[inline]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Why they are, in order.
+    #[inline]
+    pub fn reasons(&self) -> &[DropReason] {
+        &self.reasons
+    }
+
+    /// The side that all frames but those [dropped](Outcomes::dropped) are to be sent to, if they
+    /// are: so it is with most bursts.
+    #[inline]
+    pub fn rest_to(&self) -> Option<Side> {
         match self.sent {
             _ if !self.others.is_empty() => None,
+            [0, 0] => None,
             [_, 0] => Some(Side::Inside),
             [0, _] => Some(Side::Outside),
             _ => None,
         }
     }
 
-    /// All of them, in order.
+    /// Those of all frames but the [dropped](Outcomes::dropped), in order.
     #[inline]
-    pub fn iter(&self) -> impl Iterator<Item = Outcome> {
+    pub fn rest(&self) -> impl Iterator<Item = Outcome> {
         let mut others = self.others.iter();
-        (0..self.len).map(move |index| match self.sent.map(|sent| sent & 1 << index != 0) {
+        let rest = (0..self.len).filter(|index| self.dropped & 1 << index == 0);
+        rest.map(move |index| match self.sent.map(|sent| sent & 1 << index != 0) {
             [true, _] => Action::Send(Side::Inside).into(),
             [_, true] => Action::Send(Side::Outside).into(),
-            _ => *others.next().expect("a frame that is not sent has another outcome"),
+            _ => *others.next().expect("a frame that is neither sent nor dropped has another"),
+        })
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Outcome> {
+        let (mut rest, mut reasons) = (self.rest(), self.reasons.iter());
+        (0..self.len).map(move |index| match self.dropped & 1 << index {
+            0 => rest.next().expect("a frame that is not dropped has an outcome"),
+            _ => Action::Drop(*reasons.next().expect("a dropped frame has a reason")).into(),
         })
     }
 }
@@ -139,8 +184,6 @@ pub struct Scratch<P: Program> {
     pub(crate) transit: Set,
     /// What the others are, in order.
     pub(crate) exceptions: ArrayVec<Found, BURST_MAX>,
-    /// Which of them could not be parsed.
-    pub(crate) broken: Set,
 }
 
 /// A frame as it was parsed: one cache line.
@@ -170,7 +213,9 @@ impl<P: Program> Scratch<P> {
     /// The packet at `index`, for whomever it is, if it could be parsed.
     #[inline]
     pub fn parsed(&self, index: usize) -> Option<&PacketMeta> {
-        (!self.broken.contains(index)).then(|| &self.packets[index].meta)
+        let exception = || self.exceptions[self.transit.absent_before(index)];
+        let is_broken = !self.transit.contains(index) && matches!(exception(), Found::Broken(_));
+        (!is_broken).then(|| &self.packets[index].meta)
     }
 }
 
@@ -184,7 +229,6 @@ impl<P: Program> Default for Scratch<P> {
             }),
             transit: Set::default(),
             exceptions: ArrayVec::new(),
-            broken: Set::default(),
         }
     }
 }

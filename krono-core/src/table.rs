@@ -330,6 +330,7 @@ impl<'m> FlowTable<'m> {
         match probe.candidate() {
             Some(record) if eq(record) => Some(record),
             None if !probe.goes_on && probe.absent_at == self.inserts => None,
+            None if probe.absent_at != 0 => self.find_at(probe.primary, probe.tag, eq),
             _ => self.find(hash(), eq),
         }
     }
@@ -337,7 +338,12 @@ impl<'m> FlowTable<'m> {
     /// The record of the key with this hash; `eq` tells of a record whether it is the key's.
     #[inline]
     pub fn find(&self, hash: u64, eq: impl FnMut(u32) -> bool) -> Option<u32> {
-        let (bucket, slot) = self.locate(hash, eq)?;
+        self.find_at(self.primary(hash), tag(hash), eq)
+    }
+
+    #[inline]
+    fn find_at(&self, primary: u32, tag: u16, eq: impl FnMut(u32) -> bool) -> Option<u32> {
+        let (bucket, slot) = self.locate_at(primary, tag, eq)?;
         Some(self.bucket(bucket).records[slot])
     }
 
@@ -376,8 +382,17 @@ impl<'m> FlowTable<'m> {
 
     /// Where the key is: bucket and slot.
     #[inline]
-    fn locate(&self, hash: u64, mut eq: impl FnMut(u32) -> bool) -> Option<(u32, usize)> {
-        let (primary, tag) = (self.primary(hash), tag(hash));
+    fn locate(&self, hash: u64, eq: impl FnMut(u32) -> bool) -> Option<(u32, usize)> {
+        self.locate_at(self.primary(hash), tag(hash), eq)
+    }
+
+    #[inline]
+    fn locate_at(
+        &self,
+        primary: u32,
+        tag: u16,
+        mut eq: impl FnMut(u32) -> bool,
+    ) -> Option<(u32, usize)> {
         let bucket = self.bucket(primary);
         if let Some(slot) = bucket.first(bucket.at_home(tag), &mut eq) {
             return Some((primary, slot));

@@ -342,6 +342,32 @@ impl Burst {
         self.0.drain(..)
     }
 
+    /// Moves the buffers with a bit in `those` to the end of `other`, in order; the rest moves up.
+    ///
+    /// # Panics
+    /// If `other` has no room for as many as there are here.
+    #[inline]
+    pub fn part(&mut self, those: u64, other: &mut Burst) {
+        let (len, mut kept) = (self.0.len(), 0);
+        assert!(len <= other.0.remaining_capacity(), "a burst has room for what it may get");
+        let (here, mut taken) = (self.0.as_mut_ptr(), other.0.len());
+        let there = other.0.as_mut_ptr();
+        // SAFETY: each buffer is copied to both bursts, without a branch that could not be foretold,
+        // and counts in one of them: in the one, at its own place or before it; in the other, behind
+        // those that count, where there is room for all.
+        unsafe {
+            for index in 0..len {
+                let (mbuf, is_one) = (ptr::read(here.add(index)).into_raw(), those >> index & 1);
+                ptr::write(here.add(kept), Mbuf(mbuf));
+                ptr::write(there.add(taken), Mbuf(mbuf));
+                taken += is_one as usize;
+                kept += 1 - is_one as usize;
+            }
+            self.0.set_len(kept);
+            other.0.set_len(taken);
+        }
+    }
+
     /// Frees all buffers, those of devices in one go.
     #[inline]
     pub fn clear(&mut self) {

@@ -288,6 +288,27 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_is_parted_in_order_and_no_buffer_is_lost_or_twice() {
+        let pool = pool(2 * BURST_MAX, 1500);
+        for those in [0, 1, 1 << 63, u64::MAX, 0x5555_5555_5555_5555, 0xdead_beef_0123_4567] {
+            let (mut burst, mut other) = (Burst::new(), Burst::new());
+            assert!(pool.alloc_many(&mut burst, BURST_MAX));
+            for (number, mbuf) in burst.iter_mut().enumerate() {
+                assert!(mbuf.write(&[number as u8; 60]));
+            }
+            burst.part(those, &mut other);
+            let numbers = |burst: &Burst| burst.iter().map(|mbuf| mbuf.bytes()[0]).collect();
+            let (kept, taken): (Vec<u8>, Vec<u8>) = (numbers(&burst), numbers(&other));
+            let is_taken = |number: &u8| those >> number & 1 != 0;
+            let all: (Vec<u8>, Vec<u8>) = (0..BURST_MAX as u8).partition(is_taken);
+            assert_eq!((taken, kept), all, "{those:x}");
+            other.clear();
+            assert_eq!(pool.in_use(), burst.len());
+        }
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
     fn an_empty_pool_gives_nothing_and_recovers() {
         let pool = pool(2, 1500);
         let (mut rx, _tx, peer) = port(&pool);

@@ -41,6 +41,12 @@ impl Nat<'_> {
         }
         let mapping = mapping.and_then(|at| self.keep_or_bury(at, record.now, events));
         begins_session(record)?;
+        let permits = u32::from(self.policy.filtering == Filtering::AddressDependent);
+        // A flood must not have the shard ask what else could be said against a packet for which
+        // there is no room, nor look up subscribers whom it will not tell anyway.
+        if mapping.is_none() && self.room() <= permits && self.told.is_enough(record.now) {
+            return refuse(DropReason::SessionsFull);
+        }
         let firewall = &self.policy.firewall;
         if !firewall.admits(Side::Inside, record.protocol, record.src, record.dst) {
             return refuse(DropReason::FirewallRule);
@@ -51,12 +57,7 @@ impl Nat<'_> {
             return Ok(session);
         }
         self.check_hairpin(record)?;
-        let permits = u32::from(self.policy.filtering == Filtering::AddressDependent);
         let Some(mapping) = mapping else {
-            // A flood must not have the shard look up subscribers whom it will not tell anyway.
-            if self.room() <= permits && self.told.is_enough(record.now) {
-                return refuse(DropReason::SessionsFull);
-            }
             return self.open_mapping(record, subscriber, permits + 1, events);
         };
         let has_session = self.entries[mapping as usize].flags.has(Flags::SESSION);
@@ -544,5 +545,82 @@ fn connection(from: Side, record: &Record) -> Connection {
     match record.protocol {
         Protocol::Tcp => Connection::open(from, &record.tcp),
         _ => Connection::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use krono_core::carve;
+    use krono_core::packet::{FlowMeta, PacketMeta};
+    use krono_core::program::Program;
+    use krono_core::table::{Bucket, FlowTable};
+    use krono_core::time::Moment;
+    use zerocopy::IntoBytes;
+
+    use super::*;
+    use crate::config::{Config, Firewall, Policy, Timeouts};
+    use crate::nat::Probe;
+
+    const NOW: Ticks = Ticks(1000);
+
+    fn config() -> Config {
+        Config {
+            sessions: 64,
+            subscribers: 64,
+            pool: vec!["198.51.100.1/32".parse().unwrap()],
+            inside: vec!["100.64.0.0/16".parse().unwrap()],
+            ports: 1024..=65535,
+            ports_per_subscriber: 64,
+            seed: [7; 32],
+            policy: Policy {
+                filtering: Filtering::AddressAndPortDependent,
+                hairpinning: true,
+                timeouts: Timeouts { port_hold: Span(0), ..Timeouts::default() },
+                exclude: vec![],
+                statics: vec![],
+                firewall: Firewall::default(),
+            },
+        }
+    }
+
+    fn send(nat: &mut Nat<'_>, host: u8, now: Ticks, events: &mut Vec<Event>) -> Verdict {
+        let flow = FlowMeta {
+            src: Endpoint::new([100, 64, 0, host].into(), 5000),
+            dst: Endpoint::new([203, 0, 113, 1].into(), 53),
+            kind: Kind::Udp,
+            protocol: Protocol::Udp,
+            ..FlowMeta::default()
+        };
+        let meta = PacketMeta { flow, ..PacketMeta::default() };
+        let record = Nat::record(&meta, Side::Inside, Moment::from(now));
+        nat.step(&record, &Probe::default(), events)
+    }
+
+    /// Random keys never find a table full whose records are not: this one has 16 slots for 64.
+    #[test]
+    fn a_mapping_that_the_flow_table_has_no_room_for_leaves_no_trace() {
+        let (mut buckets, mut events) = ([Bucket::EMPTY; 2], Vec::new());
+        let mut memory = carve::heap(Nat::memory_bytes(&config()));
+        let mut nat = Nat::new(&config(), memory.as_mut_bytes(), NOW).expect("no static ones");
+        nat.table = FlowTable::new(&mut buckets);
+        let slots = nat.table.capacity() as u8;
+        for host in 0..slots {
+            let verdict = send(&mut nat, host, NOW, &mut events);
+            assert!(matches!(verdict, Verdict::Forward { .. }), "{host}: {verdict:?}");
+        }
+        let (counts, changes) = (nat.counts(), events.len());
+        for host in slots..3 * slots {
+            let refusal = exhausted(DropReason::SessionsFull);
+            assert_eq!(send(&mut nat, host, NOW, &mut events), refusal);
+            nat.assert_consistent();
+        }
+        assert_eq!((nat.counts(), events.len()), (counts, changes));
+
+        let later = NOW.after(Span::from_secs(1000));
+        while nat.tick(later, &mut events) {}
+        assert_eq!(nat.counts().sessions, 0);
+        let verdict = send(&mut nat, slots, later, &mut events);
+        assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+        nat.assert_consistent();
     }
 }

@@ -37,15 +37,27 @@ impl Carrier {
         burst: &mut Burst,
         outcomes: &Outcomes,
     ) {
-        if let Some(side) = outcomes.all_to() {
+        self.drop_some(burst, outcomes);
+        if let Some(side) = outcomes.rest_to() {
             self.output.send(side, burst, &self.counters);
         } else {
-            for (mbuf, outcome) in burst.drain().zip(outcomes.iter()) {
+            for (mbuf, outcome) in burst.drain().zip(outcomes.rest()) {
                 self.carry_one(shard, mbuf, outcome);
             }
-            self.spent.clear();
         }
         self.output.flush(&self.counters);
+    }
+
+    /// Frees the frames of a burst that are dropped, together.
+    #[inline]
+    fn drop_some(&mut self, burst: &mut Burst, outcomes: &Outcomes) {
+        if outcomes.dropped() != 0 {
+            for run in outcomes.reasons().chunk_by(|one, next| one == next) {
+                self.counters.dropped_many(run[0], run.len() as u64);
+            }
+            burst.part(outcomes.dropped(), &mut self.spent);
+            self.spent.clear();
+        }
     }
 
     #[inline]
@@ -62,25 +74,10 @@ impl Carrier {
                 }
                 self.output.push(side, mbuf, Origin::Own, &self.counters);
             }
-            Action::Drop(reason) => self.discard(mbuf, reason),
-            Action::Consume => {
-                self.counters.add(Counter::Consumed, 1);
-                self.free(mbuf);
-            }
+            Action::Drop(reason) => self.counters.dropped(reason),
+            Action::Consume => self.counters.add(Counter::Consumed, 1),
             Action::Hold(side, neighbour) => self.hold(side, neighbour, mbuf),
         }
-    }
-
-    /// Drops a frame of the present burst, of which there are no more than a burst holds.
-    #[inline]
-    pub(crate) fn discard(&mut self, mbuf: Mbuf, reason: DropReason) {
-        self.counters.dropped(reason);
-        self.free(mbuf);
-    }
-
-    fn free(&mut self, mbuf: Mbuf) {
-        let pushed = self.spent.push(mbuf);
-        debug_assert!(pushed.is_ok(), "a part of a burst fits a burst");
     }
 
     /// Keeps a frame until its next hop has told its address.

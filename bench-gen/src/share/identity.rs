@@ -265,10 +265,12 @@ impl Identities {
                 *number = self.ports.within(*number, tweak);
             }
         }
-        for at in 0..N {
-            let sport = numbers[at] + u32::from(self.sport_first);
-            drawn.ports[at] = sport << 16 | (drawn.ports[at] + u32::from(self.dport_first));
-            drawn.servers[at] += self.first_server;
+        for ((number, ports), server) in
+            numbers.iter().zip(&mut drawn.ports).zip(&mut drawn.servers)
+        {
+            let sport = number + u32::from(self.sport_first);
+            *ports = sport << 16 | (*ports + u32::from(self.dport_first));
+            *server += self.first_server;
         }
         drawn.protocols = flows.map(|flow| self.protocol(flow));
     }

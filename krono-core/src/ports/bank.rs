@@ -62,7 +62,7 @@ pub(super) const fn owned_by(mapping: u32) -> u32 {
     OWNED | mapping
 }
 
-/// The state of a bank; zeros: every port free.
+/// The state of a bank, a cache line; zeros: every port free.
 #[derive(
     Clone,
     Copy,
@@ -75,11 +75,12 @@ pub(super) const fn owned_by(mapping: u32) -> u32 {
     zerocopy::Immutable,
     zerocopy::KnownLayout,
 )]
-#[repr(C)]
+#[repr(C, align(64))]
 pub struct BankState {
     pub(super) classes: [ClassState; CLASSES],
     /// Static mappings on ports that lie in no class's range.
     pub(super) owned_outside: u32,
+    reserved: [u32; 3],
 }
 
 /// The state of a class of ports.

@@ -45,11 +45,15 @@ impl<P: Program> Core<P> {
     /// Sends what is to be sent and frees what is not.
     #[inline]
     fn carry_out(&mut self, burst: &mut Burst, tx: &mut TxQueue) {
-        if self.outcomes.all_to().is_some() {
+        if self.outcomes.dropped() != 0 {
+            burst.part(self.outcomes.dropped(), &mut self.spent);
+            self.spent.clear();
+        }
+        if self.outcomes.rest_to().is_some() {
             tx.send(burst);
             return burst.clear();
         }
-        for (mbuf, outcome) in burst.drain().zip(self.outcomes.iter()) {
+        for (mbuf, outcome) in burst.drain().zip(self.outcomes.rest()) {
             let is_sent = matches!(outcome.action, Action::Send(_));
             let to = if is_sent { &mut self.sent } else { &mut self.spent };
             assert!(to.push(mbuf).is_ok(), "a part of a burst fits a burst");

@@ -211,6 +211,11 @@ impl Oracle {
         self.bury();
         let inside = (meta.protocol, meta.src);
         begins(meta)?;
+        let permits = usize::from(self.policy.filtering == Filtering::AddressDependent);
+        let is_new = !self.mappings.contains_key(&inside);
+        if is_new && self.room() <= permits && self.told_enough() {
+            return drop(DropReason::SessionsFull);
+        }
         self.firewall_admits(Side::Inside, meta.protocol, meta.src, meta.dst)?;
         if self.is_excluded(meta.dst) {
             return self.open(inside, meta.dst, Side::Inside, false, meta);
@@ -229,8 +234,7 @@ impl Oracle {
                 return drop(DropReason::NoMapping);
             }
         }
-        let permits = usize::from(self.policy.filtering == Filtering::AddressDependent);
-        if !self.mappings.contains_key(&inside) {
+        if is_new {
             self.open_mapping(inside, 1 + permits)?;
         } else if self.room() < permits + usize::from(self.has_first_session(inside)) {
             if self.told_enough() {
@@ -300,9 +304,6 @@ impl Oracle {
 
     fn open_mapping(&mut self, inside: Inside, wanted: usize) -> Outcome<()> {
         let (protocol, Endpoint { addr: host, port }) = inside;
-        if self.room() < wanted && self.told_enough() {
-            return drop(DropReason::SessionsFull);
-        }
         let home = self.homes.get(&host).copied();
         if home.is_none() && self.homes.len() == self.config.subscribers {
             return Err(reject(DropReason::SubscribersFull));

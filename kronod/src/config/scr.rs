@@ -148,7 +148,7 @@ fn read_sequencer(
 ) -> Option<Arrival> {
     let map = map.section("sequencer", &["history", "ring"], report)?;
     // Enough that a core can be passed over for some rounds, and little beside a packet.
-    let default = (4 * workers).max(16);
+    let default = (8 * workers).max(32);
     let history = map.or("history", default, values::number(0..=65_535), report);
     let ring = map.or("ring", 512, values::size(1..=1 << 20), report);
     if let Some(history) = &history {

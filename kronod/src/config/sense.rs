@@ -98,7 +98,11 @@ fn shards_are_distinct(shards: &[ShardDraft], report: &mut Report) {
             ids.take(id.value, id, "an id of its own for each shard", report);
         }
         for lcore in shard.lcores() {
-            lcores.take(lcore.value, lcore, "an lcore of its own for each shard or worker", report);
+            let expected = match shard.scr {
+                None => "an lcore of its own for each shard",
+                Some(_) => "an lcore of its own for each shard or worker",
+            };
+            lcores.take(lcore.value, lcore, expected, report);
         }
     }
 }

@@ -228,7 +228,7 @@ impl<'c> GroupPlan<'c> {
                 Arrival::Plain { ring, .. } => {
                     let (entry, exit) = pipe(ring)?;
                     lanes.push(Lane::new(entry));
-                    Source::Pipe(exit, Burst::new())
+                    Source::Pipe(exit)
                 }
                 Arrival::Sequenced { format, side, .. } => {
                     let queue = self.rx[side as usize].remove(0);
@@ -325,6 +325,7 @@ impl<'c> GroupPlan<'c> {
             shard: Shard::new(router, Replicated::new(program, self.history_max(), member)),
             scratch: Box::default(),
             source,
+            burst: Burst::new(),
             run: Run::new(),
             carrier: Carrier {
                 output,

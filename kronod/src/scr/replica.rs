@@ -28,6 +28,8 @@ pub(crate) struct ReplicaWorker<P: GroupProgram> {
     pub(crate) shard: Shard<Replicated<P>>,
     pub(crate) scratch: Box<Scratch<Replicated<P>>>,
     pub(crate) source: Source<P>,
+    /// What came out of the pipe, which may wait for a state.
+    pub(crate) burst: Burst,
     /// Frames that are looked at and decided together: they are of one side.
     pub(crate) run: Run,
     pub(crate) carrier: Carrier,
@@ -42,8 +44,8 @@ pub(crate) struct ReplicaWorker<P: GroupProgram> {
 
 /// Where packets come from.
 pub(crate) enum Source<P: GroupProgram> {
-    /// Our own sequencer; what came out of the pipe may wait for a state.
-    Pipe(PipeOut, Burst),
+    /// Our own sequencer.
+    Pipe(PipeOut),
     /// The one of others.
     InBand(InBand<P>),
 }
@@ -91,7 +93,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
         self.polls = self.polls.wrapping_add(1);
         let started = self.clock.cycles();
         let has_worked = match self.source {
-            Source::Pipe(..) => self.take_from_pipe(),
+            Source::Pipe(_) => self.take_from_pipe(),
             Source::InBand(_) => self.take_in_band(),
         };
         if has_worked {
@@ -107,22 +109,20 @@ impl<P: GroupProgram> ReplicaWorker<P> {
 
     /// Works on what the sequencer has sent; false if there is nothing, or no state yet for it.
     fn take_from_pipe(&mut self) -> bool {
-        let Source::Pipe(pipe, burst) = &mut self.source else { return false };
-        if burst.is_empty() && pipe.poll(burst) == 0 {
+        let Source::Pipe(pipe) = &mut self.source else { return false };
+        if self.burst.is_empty() && pipe.poll(&mut self.burst) == 0 {
             return false;
         }
         // Asked behind the poll: who sees a packet sees the wish that came before it.
         if self.is_waiting() {
             return false;
         }
-        let Source::Pipe(_, burst) = &mut self.source else { return false };
-        let mut burst = std::mem::take(burst);
+        let mut burst = std::mem::take(&mut self.burst);
         self.shard.program.begin();
         for mbuf in burst.drain() {
             self.take(mbuf);
         }
         self.decide();
-        self.carrier.spent.clear();
         true
     }
 
@@ -148,7 +148,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
         let Ok((header, carried)) = room::read::<P::Record>(mbuf.private()) else {
             // Nobody but our own sequencer writes there.
             self.received(Side::Inside, &mbuf);
-            return self.carrier.discard(mbuf, DropReason::ScrHeaderBad);
+            return self.carrier.counters.dropped(DropReason::ScrHeaderBad);
         };
         let wish = self.handover.wish().filter(|wish| {
             let is_passed = self.shard.program.position() <= wish.behind;
@@ -162,7 +162,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
         let turn = self.shard.program.offer(&carried, &mut |_| {});
         let Turn::Now(_) = turn else {
             self.received(header.side, &mbuf);
-            return self.carrier.discard(mbuf, DropReason::ScrLate);
+            return self.carrier.counters.dropped(DropReason::ScrLate);
         };
         if let Some(wish) = wish {
             self.handover.give(&mut self.shard.program, wish.behind);
@@ -208,8 +208,8 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             let carried = match next {
                 Ok(carried) => carried,
                 Err(reason) => {
-                    let mbuf = in_band.take(None);
-                    self.carrier.discard(mbuf, reason);
+                    drop(in_band.take(None));
+                    self.carrier.counters.dropped(reason);
                     continue;
                 }
             };
@@ -218,8 +218,8 @@ impl<P: GroupProgram> ReplicaWorker<P> {
                 Turn::Now(_) => self.run.push(in_band.take(Some(sequence)), true),
                 Turn::Wait => break,
                 Turn::Late => {
-                    let mbuf = in_band.take(Some(sequence));
-                    self.carrier.discard(mbuf, DropReason::ScrLate);
+                    drop(in_band.take(Some(sequence)));
+                    self.carrier.counters.dropped(DropReason::ScrLate);
                 }
                 Turn::Behind => {
                     self.handover.ask(self.core, self.shard.program.position());
@@ -229,7 +229,6 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             has_worked = true;
         }
         self.decide();
-        self.carrier.spent.clear();
         self.give_if_ahead();
         has_worked
     }
@@ -238,7 +237,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
     fn decide(&mut self) {
         let Self { shard, scratch, source, run, carrier, .. } = self;
         if !run.frames.is_empty() {
-            if let Source::Pipe(..) = source {
+            if let Source::Pipe(_) = source {
                 carrier.counters.received(run.side, run.frames.len(), wire_bytes(&run.frames));
             }
             shard.look_at_all(run.side, &mut run.frames, scratch);
@@ -287,7 +286,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
         }
         match (&self.source, self.handover.wish()) {
             // It was the last to get a packet before the other joined, and no later one may come.
-            (Source::Pipe(..), Some(wish))
+            (Source::Pipe(_), Some(wish))
                 if wish.core != self.core && self.shard.program.position() == wish.behind =>
             {
                 self.handover.give(&mut self.shard.program, wish.behind);
@@ -323,7 +322,8 @@ impl<P: GroupProgram> ReplicaWorker<P> {
         self.carrier.shut_down();
         let counters = &self.carrier.counters;
         match &mut self.source {
-            Source::Pipe(pipe, burst) => {
+            Source::Pipe(pipe) => {
+                let burst = &mut self.burst;
                 while !burst.is_empty() || pipe.poll(burst) > 0 {
                     // Those that are nothing were never received.
                     for mbuf in burst.drain().filter(|mbuf| mbuf.wire_len() > 0) {

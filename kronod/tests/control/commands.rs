@@ -123,7 +123,9 @@ fn stats_in_json_have_the_shape_that_was_promised() {
     let stats = json(&served.path, "stats");
     assert_eq!(keys(&stats), ["ports", "shards"]);
     let mut expected: Vec<_> = Counter::ALL.iter().map(|counter| counter.name()).collect();
-    expected.extend(["id", "lcore", "state", "stale", "received", "drops", "inside", "outside"]);
+    expected.extend([
+        "id", "lcore", "role", "state", "stale", "received", "drops", "inside", "outside",
+    ]);
     expected.extend(["bursts", "busy_polls", "cycles_per_packet"]);
     expected.sort();
     assert_eq!(keys(&stats["shards"][0]), expected);

@@ -4,22 +4,26 @@
 //! own, which is all that it does besides its packets, and the core that wants it exchanges its own
 //! state for that. One core at a time is served.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam::queue::ArrayQueue;
 use scr_sequencer::{Replicable, Replicated};
 
-/// Nobody wants a state; a wish is being written down.
-const NOBODY: usize = 0;
-const WRITING: usize = usize::MAX;
+/// The lower bits of a ticket: one more than the core that wants a state, or what is no core.
+const CORE: u64 = 0xff;
+const NOBODY: u64 = 0;
+const WRITING: u64 = CORE;
+
+const _: () = assert!(scr_sequencer::sequencer::CORES_MAX < WRITING as usize);
 
 pub(crate) struct Handover<P: Replicable> {
-    /// One more than the core that wants a state.
-    wanted: AtomicUsize,
+    /// The ticket of the present wish: its number, and above [`CORE`] how many there were before.
+    wanted: AtomicU64,
     /// The packet that the state is to be behind, or past which it is to be.
     behind: AtomicU64,
-    /// Whether somebody gives one.
-    is_taken: AtomicBool,
+    /// The latest ticket that somebody serves or has served: so nobody serves a wish that is over, however
+    /// long ago it saw it.
+    served: AtomicU64,
     at_rest: ArrayQueue<Box<Replicated<P>>>,
     ready: ArrayQueue<Box<Replicated<P>>>,
 }
@@ -29,6 +33,7 @@ pub(crate) struct Handover<P: Replicable> {
 pub(crate) struct Wish {
     pub(crate) core: usize,
     pub(crate) behind: u64,
+    ticket: u64,
 }
 
 impl<P: Replicable> Handover<P> {
@@ -37,49 +42,50 @@ impl<P: Replicable> Handover<P> {
         let (at_rest, ready) = (ArrayQueue::new(1), ArrayQueue::new(1));
         let pushed = at_rest.push(Box::new(carrier));
         assert!(pushed.is_ok(), "an empty queue has room");
-        Handover {
-            wanted: AtomicUsize::new(NOBODY),
-            behind: AtomicU64::new(0),
-            is_taken: AtomicBool::new(false),
-            at_rest,
-            ready,
-        }
+        let [wanted, behind, served] = [const { AtomicU64::new(0) }; 3];
+        Handover { wanted, behind, served, at_rest, ready }
     }
 
     /// Asks for a state for a core. False if another is being served.
     pub(crate) fn ask(&self, core: usize, behind: u64) -> bool {
+        let before = self.wanted.load(Ordering::Relaxed);
         let (success, failure) = (Ordering::Acquire, Ordering::Relaxed);
-        if self.wanted.compare_exchange(NOBODY, WRITING, success, failure).is_err() {
+        if before & CORE != NOBODY
+            || self.wanted.compare_exchange(before, before | WRITING, success, failure).is_err()
+        {
             return false;
         }
         self.behind.store(behind, Ordering::Relaxed);
-        self.is_taken.store(false, Ordering::Relaxed);
         // Whoever gets a later packet out of a pipe sees this, since it was put in afterwards.
-        self.wanted.store(core + 1, Ordering::Release);
+        self.wanted.store(before + CORE + 1 + (core as u64 + 1), Ordering::Release);
         true
     }
 
     /// Who wants a state now.
     #[inline]
     pub(crate) fn wish(&self) -> Option<Wish> {
-        match self.wanted.load(Ordering::Acquire) {
+        let ticket = self.wanted.load(Ordering::Acquire);
+        match ticket & CORE {
             NOBODY | WRITING => None,
-            core => Some(Wish { core: core - 1, behind: self.behind.load(Ordering::Relaxed) }),
+            core => {
+                let behind = self.behind.load(Ordering::Relaxed);
+                Some(Wish { core: core as usize - 1, behind, ticket })
+            }
         }
     }
 
     /// Gives the state that this replica has behind packet `behind`, unless another gives one. It must
     /// stand there, or have come to a burst whose first history goes back to there.
     #[cold]
-    pub(crate) fn give(&self, replica: &mut Replicated<P>, behind: u64) {
-        if self.is_taken.swap(true, Ordering::AcqRel) {
+    pub(crate) fn give(&self, replica: &mut Replicated<P>, wish: &Wish, behind: u64) {
+        if !replica.advance_to(behind) {
+            debug_assert!(false, "it does not stand behind packet {behind}");
             return;
         }
-        let carrier = self.at_rest.pop().filter(|_| replica.advance_to(behind));
-        let Some(mut carrier) = carrier else {
-            self.is_taken.store(false, Ordering::Release);
+        if self.served.fetch_max(wish.ticket, Ordering::AcqRel) >= wish.ticket {
             return;
-        };
+        }
+        let mut carrier = self.at_rest.pop().expect("it is at rest when nobody is served");
         carrier.adopt(replica, behind);
         let pushed = self.ready.push(carrier);
         assert!(pushed.is_ok(), "one state is under way at most");
@@ -96,7 +102,47 @@ impl<P: Replicable> Handover<P> {
         }
         let pushed = self.at_rest.push(carrier);
         assert!(pushed.is_ok(), "one state is under way at most");
-        self.wanted.store(NOBODY, Ordering::Release);
+        let ticket = self.wanted.load(Ordering::Relaxed);
+        self.wanted.store(ticket & !CORE, Ordering::Release);
         is_ahead
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use scr_sequencer::programs::heavy::{Config, Heavy};
+
+    use super::*;
+
+    fn replica(position: u64) -> Replicated<Heavy> {
+        let mut replica = Replicated::new(Heavy::new(&Config::default()).unwrap(), 4, None);
+        replica.begin_behind(position);
+        replica
+    }
+
+    #[test]
+    fn who_saw_a_wish_long_ago_serves_no_other() {
+        let handover = Handover::new(replica(0));
+        assert_eq!(handover.wish(), None);
+        assert!(handover.ask(1, 50));
+        assert!(!handover.ask(2, 60), "one at a time");
+        let old = handover.wish().unwrap();
+        assert_eq!((old.core, old.behind), (1, 50));
+        let mut newcomer = replica(7);
+        assert!(!handover.receive(&mut newcomer), "nothing is there yet");
+        handover.give(&mut replica(50), &old, 50);
+        assert!(handover.receive(&mut newcomer));
+        assert_eq!((newcomer.position(), handover.wish()), (50, None));
+
+        assert!(handover.ask(2, 90));
+        // Another core comes to what it saw then.
+        handover.give(&mut replica(50), &old, 50);
+        let mut newcomer = replica(7);
+        assert!(!handover.receive(&mut newcomer), "that was for another");
+        let wish = handover.wish().unwrap();
+        handover.give(&mut replica(90), &wish, 90);
+        handover.give(&mut replica(95), &wish, 95);
+        assert!(handover.receive(&mut newcomer));
+        assert_eq!((newcomer.position(), handover.wish()), (90, None));
     }
 }

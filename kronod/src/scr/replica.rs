@@ -114,7 +114,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             return false;
         }
         // Asked behind the poll: who sees a packet sees the wish that came before it.
-        if self.is_waiting() {
+        if self.is_waiting() && !self.may_go_before() {
             return false;
         }
         let mut burst = std::mem::take(&mut self.burst);
@@ -126,12 +126,34 @@ impl<P: GroupProgram> ReplicaWorker<P> {
         true
     }
 
-    /// Whether this core waits for a state.
+    /// Whether this core waits for a state. It takes the state over if that is there, unless it has
+    /// packets still that came before it asked: those nobody else has.
     #[inline]
     fn is_waiting(&mut self) -> bool {
         match self.handover.wish() {
-            Some(wish) if wish.core == self.core => !self.handover.receive(&mut self.shard.program),
+            Some(wish) if wish.core == self.core => {
+                self.has_packets_before(wish.behind)
+                    || !self.handover.receive(&mut self.shard.program)
+            }
             _ => false,
+        }
+    }
+
+    /// Whether what came out of the pipe can be worked on without a state that is wanted.
+    #[cold]
+    fn may_go_before(&self) -> bool {
+        self.handover.wish().is_some_and(|wish| self.has_packets_before(wish.behind))
+    }
+
+    /// Whether there are packets that came out of the pipe and are not behind this one. Those of a
+    /// burst all are or none is, since the ring was empty when the state was asked for.
+    #[cold]
+    fn has_packets_before(&self, behind: u64) -> bool {
+        let number = |mbuf: &Mbuf| Some(room::read::<P::Record>(mbuf.private()).ok()?.0.sequence);
+        match self.burst.iter().find_map(number) {
+            Some(first) => first <= behind,
+            // What has no number needs no state.
+            None => !self.burst.is_empty(),
         }
     }
 
@@ -165,7 +187,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             return self.carrier.counters.dropped(DropReason::ScrLate);
         };
         if let Some(wish) = wish {
-            self.handover.give(&mut self.shard.program, wish.behind);
+            self.handover.give(&mut self.shard.program, &wish, wish.behind);
         }
         if is_nothing {
             self.shard.program.own(None, false);
@@ -289,7 +311,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             (Source::Pipe(_), Some(wish))
                 if wish.core != self.core && self.shard.program.position() == wish.behind =>
             {
-                self.handover.give(&mut self.shard.program, wish.behind);
+                self.handover.give(&mut self.shard.program, &wish, wish.behind);
             }
             (Source::InBand(_), _) => self.give_if_ahead(),
             _ => {}
@@ -303,7 +325,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             && wish.core != self.core
             && position > wish.behind
         {
-            self.handover.give(&mut self.shard.program, position);
+            self.handover.give(&mut self.shard.program, &wish, position);
         }
     }
 

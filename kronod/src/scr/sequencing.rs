@@ -125,6 +125,8 @@ impl<P: Replicable> Sequencing<P> {
     /// Sprays a burst that arrived at `side`.
     fn work(&mut self, side: Side, burst: &mut Burst) {
         let started = self.input.cycles();
+        // Cores had the buffers before; the usual history comes over while frames are parsed.
+        burst.prefetch_to_write(room::bytes_needed::<P::Record>(self.lanes.len() - 1));
         self.counters.received(side, burst.len(), wire_bytes(burst));
         self.lanes.iter_mut().for_each(|lane| lane.room = lane.pipe.room());
         let (mut meta, mut layout) = (PacketMeta::default(), Layout::default());

@@ -171,6 +171,24 @@ impl<P: GroupProgram> Bed<P> {
         assert!(self.sequencing.counters.snapshot().is_balanced());
     }
 
+    /// Has the sequencer and all cores poll until nothing is left, without a look at what comes of it.
+    pub(super) fn settle(&mut self) {
+        for _ in 0..4 {
+            while let Some(side) = self.sequencing.input.receive(&mut self.burst) {
+                self.sequencing.turn(Some(side), &mut self.burst, self.now);
+            }
+            self.sequencing.turn(None, &mut self.burst, self.now);
+            for replica in &mut self.replicas {
+                while !replica.turn(self.now) {}
+            }
+        }
+    }
+
+    /// Puts a frame on the wire.
+    pub(super) fn wire(&self, side: Side, frame: &[u8]) {
+        assert!(self.inputs[side as usize].inject(frame), "the pool is too small");
+    }
+
     /// One poll of a core; true if it found nothing.
     pub(super) fn poll(&mut self, core: usize) -> bool {
         let is_idle = self.replicas[core].turn(self.now);

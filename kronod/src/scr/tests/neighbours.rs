@@ -5,7 +5,7 @@ use scr_sequencer::programs::heavy::{Config, Heavy};
 
 use super::bed::{Bed, GATEWAY_MACS, MACS, config};
 
-fn arp(side: Side, is_reply: bool) -> Vec<u8> {
+pub(super) fn arp(side: Side, is_reply: bool) -> Vec<u8> {
     let (gateway, own): ([u8; 4], [u8; 4]) = match side {
         Side::Inside => ([10, 0, 0, 254], [10, 0, 0, 1]),
         Side::Outside => ([192, 0, 2, 254], [192, 0, 2, 1]),
@@ -21,7 +21,7 @@ fn arp(side: Side, is_reply: bool) -> Vec<u8> {
     frame
 }
 
-fn udp() -> Vec<u8> {
+pub(super) fn udp() -> Vec<u8> {
     let ip = etherparse::PacketBuilder::ethernet2(GATEWAY_MACS[1], MACS[1]);
     let mut bytes = Vec::new();
     ip.ipv4([198, 51, 100, 1], [100, 64, 0, 1], 64).udp(1, 2).write(&mut bytes, &[0; 24]).unwrap();

@@ -52,6 +52,8 @@ pub(super) struct ScrDraft {
     pub(super) translates: Option<bool>,
     /// Whether packets come sequenced, and where that is said.
     pub(super) in_band: Option<Place>,
+    /// What the program's table takes, bytes, and where that is said; of the translator `nat` says it.
+    pub(super) table: Option<(u64, Place)>,
     /// All of it, if nothing is mistaken.
     pub(super) config: Option<ScrConfig>,
 }
@@ -61,7 +63,13 @@ pub(super) fn read(shard: &Map<'_>, report: &mut Report) -> Option<ScrDraft> {
     shard.node("scr")?;
     let Some(map) = shard.section("scr", &KEYS, report) else {
         let workers = List::mistaken();
-        return Some(ScrDraft { workers, translates: None, in_band: None, config: None });
+        return Some(ScrDraft {
+            workers,
+            translates: None,
+            in_band: None,
+            table: None,
+            config: None,
+        });
     };
     let name = map.required("program", choice(&NAMES), report).map(|name| name.value);
     let lcore = values::number(0..=LCORES_MAX - 1);
@@ -69,6 +77,11 @@ pub(super) fn read(shard: &Map<'_>, report: &mut Report) -> Option<ScrDraft> {
         read::scalar(node, at, &lcore, report)
     });
     let program = name.and_then(|name| read_program(&map, name, report));
+    let table = program.as_ref().and_then(|program| {
+        let (key, bytes) = program.table_size()?;
+        let section = map.section(program.name(), &[key], &mut Report::default())?;
+        Some((bytes, place_of(&section, key)))
+    });
     let in_band = map.node("in_band").map(|(_, place)| place);
     let count = workers.items.len();
     let arrival = match (&in_band, name) {
@@ -91,7 +104,7 @@ pub(super) fn read(shard: &Map<'_>, report: &mut Report) -> Option<ScrDraft> {
     })();
     let config = config.filter(|_| workers.complete);
     let translates = name.map(|name| name == Name::Nat);
-    Some(ScrDraft { workers, translates, in_band, config })
+    Some(ScrDraft { workers, translates, in_band, table, config })
 }
 
 /// Reports a key that has no place here.
@@ -216,12 +229,16 @@ fn read_program(map: &Map<'_>, name: Name, report: &mut Report) -> Option<Progra
     }
 }
 
+/// Where a setting is, or would be.
+fn place_of(map: &Map<'_>, key: &'static str) -> Place {
+    map.node(key).map_or_else(|| map.default(key, ()).place, |(_, place)| place)
+}
+
 /// Reports what a program finds wrong with its settings.
 fn blame(map: &Map<'_>, checked: Result<(), Vec<Mistake>>, report: &mut Report) {
     for Mistake { field, expected } in checked.err().into_iter().flatten() {
         let key = field.rsplit('.').next().unwrap_or(field);
-        let place = map.node(key).map_or_else(|| map.default(key, ()).place, |(_, place)| place);
-        report.mistake(&place, Wrong::new("that is beyond what it can be", expected));
+        report.mistake(&place_of(map, key), Wrong::new("that is beyond what it can be", expected));
     }
 }
 

@@ -431,31 +431,40 @@ fn sizes_fit_in_memory(draft: &Draft, memory: &Memory<'_>, report: &mut Report) 
     let (Some(available), Some(eal)) = (memory.available, &draft.eal) else { return };
     let Some(buffers) = &eal.memory else { return };
     let sized = draft.shards.items.iter().filter_map(|shard| {
-        let nat = shard.nat.as_ref()?;
-        let sizes = TableSizes {
-            sessions: nat.sessions.as_ref()?.value,
-            pool_addresses: pool_addresses(nat)?,
-            ports: nat.ports.as_ref()?.value.clone(),
-        };
+        let (bytes, place) = tables_of(shard, memory)?;
         // A replica for each worker, and one more that carries states between them.
         let replicas = shard.scr.as_ref().map_or(1, |scr| 1 + scr.workers.items.len() as u64);
-        let bytes = (memory.bytes_per_shard)(&sizes).saturating_mul(replicas);
-        Some((bytes, nat.sessions.as_ref()?))
+        Some((bytes.saturating_mul(replicas), place))
     });
     let sized: Vec<_> = sized.collect();
     let tables = sized.iter().fold(0u64, |sum, (bytes, _)| sum.saturating_add(*bytes));
     if tables.saturating_add(buffers.value) <= available {
         return;
     }
-    let largest = sized.iter().max_by_key(|(bytes, _)| *bytes).map(|(_, sessions)| sessions);
+    let largest = sized.iter().max_by_key(|(bytes, _)| *bytes);
     let place = match largest {
-        Some(sessions) if tables > buffers.value => &sessions.place,
+        Some((_, place)) if tables > buffers.value => place,
         _ => &buffers.place,
     };
     let (buffers, tables) = (shown_size(buffers.value), shown_size(tables));
     let what = format!("{buffers} of packet buffers and {tables} of tables do not fit in memory");
     let expected = format!("at most {} together", shown_size(available));
     report.mistake(place, Wrong::new(what, expected));
+}
+
+/// What the tables of a shard on one core, or of one replica, take, bytes, and where that is said.
+fn tables_of<'d>(shard: &'d ShardDraft, memory: &Memory<'_>) -> Option<(u64, &'d Place)> {
+    if let Some((bytes, place)) = shard.scr.as_ref().and_then(|scr| scr.table.as_ref()) {
+        return Some((*bytes, place));
+    }
+    let nat = shard.nat.as_ref()?;
+    let sessions = nat.sessions.as_ref()?;
+    let sizes = TableSizes {
+        sessions: sessions.value,
+        pool_addresses: pool_addresses(nat)?,
+        ports: nat.ports.as_ref()?.value.clone(),
+    };
+    Some(((memory.bytes_per_shard)(&sizes), &sessions.place))
 }
 
 /// How many addresses a pool has, if that is known and not too many.

@@ -200,6 +200,18 @@ impl ProgramConfig {
             ProgramConfig::Nat => "nat",
         }
     }
+
+    /// The key of its capacity and what its table takes, bytes; of the translator `nat` says that.
+    pub const fn table_size(&self) -> Option<(&'static str, u64)> {
+        Some(match self {
+            ProgramConfig::Ddos(config) => ("sources", config.table_bytes()),
+            ProgramConfig::Heavy(config) => ("flows", config.table_bytes()),
+            ProgramConfig::Bucket(config) => ("flows", config.table_bytes()),
+            ProgramConfig::Knock(config) => ("sources", config.table_bytes()),
+            ProgramConfig::Conntrack(config) => ("connections", config.table_bytes()),
+            ProgramConfig::Nat => return None,
+        })
+    }
 }
 
 /// A shard as a router, one side of it.

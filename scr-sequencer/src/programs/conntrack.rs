@@ -83,6 +83,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What the table of such a program takes, bytes.
+    pub const fn table_bytes(&self) -> u64 {
+        Table::<Tracked, 2>::bytes(self.connections)
+    }
+
     /// Whether all settings can be taken.
     ///
     /// # Errors

@@ -66,6 +66,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What the table of such a program takes, bytes.
+    pub const fn table_bytes(&self) -> u64 {
+        Table::<Source, 1>::bytes(self.sources)
+    }
+
     /// Whether all settings can be taken.
     ///
     /// # Errors

@@ -49,6 +49,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What the table of such a program takes, bytes.
+    pub const fn table_bytes(&self) -> u64 {
+        Table::<Counted, 2>::bytes(self.flows)
+    }
+
     /// Whether all settings can be taken.
     ///
     /// # Errors

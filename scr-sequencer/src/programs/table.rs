@@ -92,10 +92,19 @@ impl<E: Entry, const CHOICES: usize> Table<E, CHOICES> {
     /// A table with at least `capacity` places, twice as many as that where a key has one set.
     pub(super) fn new(capacity: usize) -> Self {
         const { assert!(CHOICES == 1 || CHOICES == 2) };
-        let filled = if CHOICES == 1 { WAYS / 2 } else { WAYS * 5 / 8 };
-        let sets = if capacity <= WAYS { 1 } else { capacity.div_ceil(filled).next_power_of_two() };
+        let sets = Self::sets_for(capacity);
         let empty = Set([E::new_zeroed(); WAYS]);
         Table { tags: vec![0; sets].into(), sets: vec![empty; sets].into(), len: 0 }
+    }
+
+    const fn sets_for(capacity: usize) -> usize {
+        let filled = if CHOICES == 1 { WAYS / 2 } else { WAYS * 5 / 8 };
+        if capacity <= WAYS { 1 } else { capacity.div_ceil(filled).next_power_of_two() }
+    }
+
+    /// What a table of `capacity` takes, bytes.
+    pub(super) const fn bytes(capacity: usize) -> u64 {
+        (Self::sets_for(capacity) * (size_of::<u64>() + size_of::<Set<E>>())) as u64
     }
 
     /// How many entries there are.

@@ -63,6 +63,13 @@ pub trait Replicable: Program<Record: Shipped> {
         None
     }
 
+    /// Steps on a record whose packet another core has, for the state alone: as [`Program::step`]
+    /// leaves it. For a program whose verdict takes work of its own.
+    #[inline(always)]
+    fn follow(&mut self, record: &Self::Record, probe: &Self::Probe) {
+        self.step(record, probe, &mut ());
+    }
+
     /// Becomes what `other` is, which has the same settings. Allocates nothing.
     fn copy_from(&mut self, other: &Self);
 

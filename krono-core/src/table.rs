@@ -153,6 +153,56 @@ fn matching_scalar(tags: &[u16; SLOTS], tag: u16) -> u8 {
 #[cfg(not(target_arch = "x86_64"))]
 use matching_scalar as matching;
 
+/// One bit for each of `words` that equals `word`.
+#[inline(always)]
+#[cfg(target_feature = "avx2")]
+pub fn equal_words(words: &[u32; 8], word: u32) -> u8 {
+    use std::arch::x86_64::*;
+    // SAFETY: this is built for CPUs that have AVX2, and an unaligned load may read any 32 bytes.
+    unsafe {
+        let words = _mm256_loadu_si256(words.as_ptr().cast());
+        let equal = _mm256_cmpeq_epi32(words, _mm256_set1_epi32(word.cast_signed()));
+        _mm256_movemask_ps(_mm256_castsi256_ps(equal)) as u8
+    }
+}
+
+/// One bit for each of `words` that equals `word`.
+#[cfg(any(test, not(target_feature = "avx2")))]
+pub fn equal_words_scalar(words: &[u32; 8], word: u32) -> u8 {
+    words.iter().rev().fold(0, |mask, &other| mask << 1 | u8::from(other == word))
+}
+#[cfg(not(target_feature = "avx2"))]
+pub use equal_words_scalar as equal_words;
+
+/// The value of the key that equals `key`, or 0 if none does; if several do, their values ORed. Takes
+/// as long whichever it is, where a branch would have to be predicted.
+#[inline(always)]
+#[cfg(target_feature = "avx2")]
+pub fn value_of(keys: &[u32; 8], values: &[u32; 8], key: u32) -> u32 {
+    use std::arch::x86_64::*;
+    // SAFETY: this is built for CPUs that have AVX2, and unaligned loads may read any 32 bytes.
+    unsafe {
+        let keys = _mm256_loadu_si256(keys.as_ptr().cast());
+        let values = _mm256_loadu_si256(values.as_ptr().cast());
+        let equal = _mm256_cmpeq_epi32(keys, _mm256_set1_epi32(key.cast_signed()));
+        let found = _mm256_and_si256(values, equal);
+        let four =
+            _mm_or_si128(_mm256_castsi256_si128(found), _mm256_extracti128_si256::<1>(found));
+        let two = _mm_or_si128(four, _mm_unpackhi_epi64(four, four));
+        let both = _mm_cvtsi128_si64(two).cast_unsigned();
+        (both | both >> 32) as u32
+    }
+}
+
+/// The value of the key that equals `key`, or 0 if none does; if several do, their values ORed.
+#[cfg(any(test, not(target_feature = "avx2")))]
+pub fn value_of_scalar(keys: &[u32; 8], values: &[u32; 8], key: u32) -> u32 {
+    let known = |(other, value): (&u32, &u32)| if *other == key { *value } else { 0 };
+    keys.iter().zip(values).map(known).fold(0, |found, value| found | value)
+}
+#[cfg(not(target_feature = "avx2"))]
+pub use value_of_scalar as value_of;
+
 /// Asks the memory for the element at `index`, without waiting for it. Any index may be asked for.
 #[inline]
 pub fn prefetch<T>(slice: &[T], index: usize) {
@@ -549,6 +599,22 @@ mod tests {
             });
             for tag in tags.into_iter().chain([0, 1, 2, 0xffff]) {
                 assert_eq!(matching(&tags, tag), matching_scalar(&tags, tag), "{tags:x?} {tag:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn simd_and_scalar_find_the_same_words() {
+        for round in 0..10_000 {
+            let words = std::array::from_fn(|at| {
+                [0, 1, 0x7fff_ffff, 1 << 31, u32::MAX][hash_of(round * 8 + at as u32) as usize % 5]
+            });
+            for word in words.into_iter().chain([0, 1, 2, u32::MAX]) {
+                let found = equal_words(&words, word);
+                assert_eq!(found, equal_words_scalar(&words, word), "{words:x?} {word:x}");
+                let values = std::array::from_fn(|at| hash_of(round << 8 | at as u32) as u32);
+                let value = value_of(&words, &values, word);
+                assert_eq!(value, value_of_scalar(&words, &values, word), "{words:x?} {word:x}");
             }
         }
     }

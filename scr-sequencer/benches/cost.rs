@@ -145,7 +145,7 @@ fn replay<P: Replicable>(program: &mut P, records: &[P::Record]) {
         }
         touch_all(program, &mut waiting[..burst.len()]);
         for (record, probe) in &waiting[..burst.len()] {
-            program.step(record, probe, &mut ());
+            program.follow(record, probe);
         }
     }
 }

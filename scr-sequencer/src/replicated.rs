@@ -202,7 +202,7 @@ impl<P: Replicable> Replicated<P> {
         let Self { program, ticked, is_behind, .. } = self;
         for Waiting { record, probe } in &self.window[self.stepped..end] {
             let_time_pass(program, record, ticked, is_behind, &mut ());
-            program.step(record, probe, &mut ());
+            program.follow(record, probe);
         }
         self.stepped = end;
     }
@@ -283,7 +283,7 @@ fn replay<P: Replicable>(
 ) {
     let_time_pass(program, record, ticked, is_behind, &mut ());
     let probe = program.probe(record);
-    program.step(record, &probe, &mut ());
+    program.follow(record, &probe);
 }
 
 /// Lets time pass up to a record, before it is stepped on.

@@ -16,7 +16,7 @@
 //! its packet is dropped by the name `buckets_full`. (In the paper's artifact, `xdp_token_bucket`,
 //! buckets begin at SYN and end at FIN. Both still travel, and the transport with them: [`Marks`].)
 
-use std::hint::cold_path;
+use std::hint::{cold_path, select_unpredictable};
 use std::ops::Range;
 
 use krono_core::drop::DropReason;
@@ -53,7 +53,7 @@ impl Default for Config {
 impl Config {
     /// What the table of such a program takes, bytes.
     pub const fn table_bytes(&self) -> u64 {
-        Table::<Policed, 2>::bytes(self.flows)
+        Table::<Policed>::bytes(self.flows)
     }
 
     /// Whether all settings can be taken.
@@ -125,7 +125,7 @@ pub struct Bucket {
 
 /// The policer, see the [module](self).
 pub struct Policer {
-    table: Table<Policed, 2>,
+    table: Table<Policed>,
     /// The time of the latest record.
     time: u32,
     /// The fast clock: `rate` units in a microsecond, modulo 2^64.
@@ -232,7 +232,7 @@ fn lacks(policed: &Policed, now: u64, depth: u64) -> u64 {
     // More than it can hold: it was full before now. (So it is until the clock has gone round, in 51
     // hours at the highest rate; then the bucket of a flow that was silent for so long and whose
     // place nobody took is not full for an instant.)
-    if lacks > depth { 0 } else { lacks }
+    select_unpredictable(lacks > depth, 0, lacks)
 }
 
 impl Shown for Policer {
@@ -287,9 +287,10 @@ impl Program for Policer {
         let policed = self.table.at_mut(place);
         let lacks = lacks(policed, now, depth);
         // A bucket that was full again begins anew.
-        let dropped = if lacks == 0 { 0 } else { policed.dropped };
+        let dropped = select_unpredictable(lacks == 0, 0, policed.dropped);
         let is_dropped = lacks + TOKEN > depth;
-        policed.full_at = now.wrapping_add(if is_dropped { lacks } else { lacks + TOKEN });
+        let taken = select_unpredictable(is_dropped, 0, TOKEN);
+        policed.full_at = now.wrapping_add(lacks + taken);
         policed.dropped = dropped + u64::from(is_dropped);
         if is_dropped { Verdict::Drop(DropReason::RateExceeded) } else { Verdict::Pass }
     }

@@ -85,7 +85,7 @@ impl Default for Config {
 impl Config {
     /// What the table of such a program takes, bytes.
     pub const fn table_bytes(&self) -> u64 {
-        Table::<Tracked, 2>::bytes(self.connections)
+        Table::<Tracked>::bytes(self.connections)
     }
 
     /// Whether all settings can be taken.
@@ -382,7 +382,7 @@ impl Tracked {
 
 /// The tracker, see the [module](self).
 pub struct Conntrack {
-    table: Table<Tracked, 2>,
+    table: Table<Tracked>,
     /// When the latest segment came.
     now: Ticks,
     replaced: u64,

@@ -18,7 +18,7 @@
 //! and their answers are no flood. In the paper's artifact, hits of listed sources are counted; that
 //! is `xdp_ddos_mitigator`.
 
-use std::hint::cold_path;
+use std::hint::{cold_path, select_unpredictable};
 use std::net::Ipv4Addr;
 use std::ops::Range;
 
@@ -31,7 +31,8 @@ use krono_core::time::{Moment, Ticks};
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::table::{Hashed, Inserted, Table, mix};
+use super::sources::Sources;
+use super::table::{Hashed, Inserted, mix};
 use super::{Mistake, Mistakes, PrefixSet, Row, Shown};
 use crate::Replicable;
 
@@ -68,7 +69,7 @@ impl Default for Config {
 impl Config {
     /// What the table of such a program takes, bytes.
     pub const fn table_bytes(&self) -> u64 {
-        Table::<Source, 1>::bytes(self.sources)
+        Sources::bytes(self.sources)
     }
 
     /// Whether all settings can be taken.
@@ -110,14 +111,6 @@ pub struct Record {
 
 const _: () = assert!(size_of::<Record>() == 4);
 
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Source {
-    address: u32,
-    /// The number of the packet, modulo 2^32, at which the level will be 0 if the source is silent.
-    drained_at: u32,
-}
-
 /// A source that is blocked, with its level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
@@ -131,7 +124,9 @@ pub struct Blocked {
 
 /// The mitigator, see the [module](self).
 pub struct Ddos {
-    table: Table<Source, 1>,
+    /// Of each source the number of the packet, modulo 2^32, at which its level will be 0 if it is
+    /// silent.
+    drained_at: Sources,
     /// Packets so far, modulo 2^32.
     now: u32,
     forgotten: u64,
@@ -151,11 +146,11 @@ impl Ddos {
     /// All settings that it cannot take.
     pub fn new(config: &Config) -> Result<Ddos, Vec<Mistake>> {
         config.check()?;
-        let table = Table::new(config.sources);
+        let drained_at = Sources::new(config.sources);
         // All sets in turn within 2^30 packets, so that no level of 0 is ever taken for another.
-        let cleaning = ((1 << 30) / table.sets()) as u32 - 1;
+        let cleaning = ((1 << 30) / drained_at.sets()) as u32 - 1;
         Ok(Ddos {
-            table,
+            drained_at,
             now: 0,
             forgotten: 0,
             key: HashKey::from_seed(config.seed),
@@ -169,14 +164,14 @@ impl Ddos {
 
     /// The sources that are blocked for their share. Allocates.
     pub fn blocked(&self) -> Vec<Blocked> {
-        self.table.iter().filter_map(|source| self.blocked_one(source)).collect()
+        self.drained_at.iter().filter_map(|source| self.blocked_one(source)).collect()
     }
 
-    fn blocked_one(&self, source: &Source) -> Option<Blocked> {
-        let is_listed = self.allow.has(source.address) || self.deny.has(source.address);
-        let level = level(source, self.now, 2 * self.window);
+    fn blocked_one(&self, (address, drained_at): (u32, u32)) -> Option<Blocked> {
+        let is_listed = self.allow.has(address) || self.deny.has(address);
+        let level = level(drained_at, self.now, 2 * self.window);
         (level > self.window && !is_listed).then(|| Blocked {
-            source: source.address.into(),
+            source: address.into(),
             packets: level.div_ceil(self.one_in),
             free_in: level - self.window,
         })
@@ -199,12 +194,13 @@ impl Ddos {
             self.clean();
         }
         let (now, most) = (self.now, 2 * self.window);
-        let Some(place) = self.table.find(hash, |source| source.address == address) else {
+        let Some(drained_at) = self.drained_at.get_mut(hash, address) else {
             return self.enter(hash, address);
         };
-        let source = self.table.at_mut(place);
-        let level = (level(source, now, most) + self.one_in).min(most);
-        source.drained_at = now.wrapping_add(level);
+        let level = level(*drained_at, now, most) + self.one_in;
+        // Loud sources and others come in any order.
+        let level = select_unpredictable(level > most, most, level);
+        *drained_at = now.wrapping_add(level);
         level
     }
 
@@ -212,10 +208,10 @@ impl Ddos {
     #[inline(never)]
     fn enter(&mut self, hash: Hashed, address: u32) -> u32 {
         let (now, most) = (self.now, 2 * self.window);
-        let source = Source { address, drained_at: now.wrapping_add(self.one_in) };
-        let rank = |source: &Source| Some(level(source, now, most).into());
-        if let Inserted::Replaced(other) = self.table.insert(hash, source, rank) {
-            self.forgotten += u64::from(level(&other, now, most) > 0);
+        let rank = |drained_at| Some(level(drained_at, now, most).into());
+        let drained_at = now.wrapping_add(self.one_in);
+        if let Inserted::Replaced(other) = self.drained_at.insert(hash, address, drained_at, rank) {
+            self.forgotten += u64::from(level(other, now, most) > 0);
         }
         self.one_in
     }
@@ -225,8 +221,8 @@ impl Ddos {
     #[inline(never)]
     fn clean(&mut self) {
         let (now, most) = (self.now, 2 * self.window);
-        let set = (now / (self.cleaning + 1)) as usize % self.table.sets();
-        self.table.clean(set, |source| level(source, now, most) == 0);
+        let set = (now / (self.cleaning + 1)) as usize % self.drained_at.sets();
+        self.drained_at.clean(set, |drained_at| level(drained_at, now, most) == 0);
     }
 
     #[inline(always)]
@@ -244,18 +240,18 @@ impl Ddos {
 
 /// A source's level: no more than `most`, unless it has drained long ago.
 #[inline(always)]
-fn level(source: &Source, now: u32, most: u32) -> u32 {
-    let level = source.drained_at.wrapping_sub(now);
-    if level > most { 0 } else { level }
+fn level(drained_at: u32, now: u32, most: u32) -> u32 {
+    let level = drained_at.wrapping_sub(now);
+    select_unpredictable(level > most, 0, level)
 }
 
 impl Shown for Ddos {
     fn parts(&self) -> usize {
-        self.table.sets()
+        self.drained_at.sets()
     }
 
     fn show(&self, parts: Range<usize>, each: &mut dyn FnMut(Row)) {
-        let rows = self.table.iter_sets(parts).filter_map(|source| self.blocked_one(source));
+        let rows = self.drained_at.iter_sets(parts).filter_map(|source| self.blocked_one(source));
         rows.for_each(|row| each(Row::Blocked(row)));
     }
 }
@@ -276,7 +272,7 @@ impl Program for Ddos {
     #[inline(always)]
     fn probe(&self, record: &Record) -> Hashed {
         let hash = self.hash_of(record.source.get());
-        self.table.prefetch_tags(hash);
+        self.drained_at.prefetch(hash);
         hash
     }
 
@@ -300,13 +296,21 @@ impl Program for Ddos {
 impl Replicable for Ddos {
     const NAME: &'static str = "ddos";
 
+    #[inline(always)]
+    fn follow(&mut self, record: &Record, probe: &Hashed) {
+        let address = record.source.get();
+        if address != 0 {
+            self.count(probe.or(|| self.hash_of(address)), address);
+        }
+    }
+
     fn copy_from(&mut self, other: &Self) {
-        self.table.copy_from(&other.table);
+        self.drained_at.copy_from(&other.drained_at);
         (self.now, self.forgotten) = (other.now, other.forgotten);
     }
 
     fn digest(&self) -> u64 {
-        self.table.digest(mix(0, self.now.into()))
+        self.drained_at.digest(mix(0, self.now.into()))
     }
 }
 
@@ -338,7 +342,7 @@ mod tests {
             dropped += u32::from(verdict != Verdict::Pass);
         }
         assert!((500..4_500).contains(&dropped), "{dropped} dropped");
-        assert!(programs[2].table.len() < programs[0].table.len());
+        assert!(programs[2].drained_at.iter().count() < programs[0].drained_at.iter().count());
     }
 
     #[test]
@@ -348,7 +352,12 @@ mod tests {
         let mut step = |now: Option<u32>, record: &Record| {
             ddos.now = now.unwrap_or(ddos.now);
             let verdict = ddos.step(record, &Hashed::default(), &mut ());
-            (verdict, ddos.table.len(), ddos.cleaning + 1, ddos.table.sets() as u32)
+            (
+                verdict,
+                ddos.drained_at.iter().count(),
+                ddos.cleaning + 1,
+                ddos.drained_at.sets() as u32,
+            )
         };
         let (.., interval, sets) = (0..100).map(|_| step(None, &loud)).last().expect("packets");
         assert_eq!(step(None, &loud).0, Verdict::Drop(DropReason::SourceBlocked));

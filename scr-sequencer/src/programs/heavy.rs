@@ -51,7 +51,7 @@ impl Default for Config {
 impl Config {
     /// What the table of such a program takes, bytes.
     pub const fn table_bytes(&self) -> u64 {
-        Table::<Counted, 2>::bytes(self.flows)
+        Table::<Counted>::bytes(self.flows)
     }
 
     /// Whether all settings can be taken.
@@ -115,7 +115,7 @@ pub struct Heaviness {
 
 /// The monitor, see the [module](self).
 pub struct Heavy {
-    table: Table<Counted, 2>,
+    table: Table<Counted>,
     /// Packets so far, modulo 2^32.
     now: u32,
     replaced: u64,

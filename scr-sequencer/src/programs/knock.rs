@@ -15,7 +15,7 @@
 //! the source that has knocked least there has to go, of equals the first, but none that is open; if
 //! all are, the knock is dropped by the name `knockers_full`.
 
-use std::hint::cold_path;
+use std::hint::{cold_path, select_unpredictable};
 use std::net::Ipv4Addr;
 use std::ops::{Range, RangeInclusive};
 
@@ -27,7 +27,8 @@ use krono_core::time::{Moment, Ticks};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-use super::table::{Hashed, Inserted, Table, mix};
+use super::sources::Sources;
+use super::table::{Hashed, Inserted, mix};
 use super::{Marks, Mistake, Mistakes, Row, Shown};
 use crate::Replicable;
 
@@ -65,7 +66,7 @@ impl Default for Config {
 impl Config {
     /// What the table of such a program takes, bytes.
     pub const fn table_bytes(&self) -> u64 {
-        Table::<Source, 1>::bytes(self.sources)
+        Sources::bytes(self.sources)
     }
 
     /// Whether all settings can be taken.
@@ -112,14 +113,6 @@ pub struct Record {
 
 const _: () = assert!(size_of::<Record>() == 8);
 
-#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-struct Source {
-    address: u32,
-    /// How many knocks were right so far; all: it is open.
-    knocks: u32,
-}
-
 /// A source that is not closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Knocker {
@@ -140,7 +133,8 @@ pub enum State {
 
 /// The firewall, see the [module](self).
 pub struct Knock {
-    table: Table<Source, 1>,
+    /// Of each source that is not closed, how many knocks were right.
+    knocks: Sources,
     key: HashKey,
     /// Of each number of knocks the next one: its port, and [`KNOCK`]. Behind the last one 0, which
     /// no packet is.
@@ -170,7 +164,7 @@ impl Knock {
             protected[usize::from(port) / 64] |= 1 << (port % 64);
         }
         Ok(Knock {
-            table: Table::new(config.sources),
+            knocks: Sources::new(config.sources),
             key: HashKey::from_seed(config.seed),
             sequence,
             open: config.sequence.len() as u32,
@@ -181,13 +175,13 @@ impl Knock {
 
     /// The sources that are not closed. Allocates.
     pub fn knockers(&self) -> Vec<Knocker> {
-        self.table.iter().map(|source| self.knocker(source)).collect()
+        self.knocks.iter().map(|source| self.knocker(source)).collect()
     }
 
-    fn knocker(&self, source: &Source) -> Knocker {
+    fn knocker(&self, (address, knocks): (u32, u32)) -> Knocker {
         Knocker {
-            source: source.address.into(),
-            state: match source.knocks {
+            source: address.into(),
+            state: match knocks {
                 knocks if knocks == self.open => State::Open,
                 knocks => State::Knocked(knocks as u8),
             },
@@ -209,43 +203,41 @@ impl Knock {
         if record.marks.protocol() != Marks::TCP {
             return knocks;
         }
-        if knocks == self.open {
-            let closes = self.close_on_fin && record.marks.ends();
-            return if closes && self.is_protected(record.port.get()) { 0 } else { knocks };
-        }
+        let closes =
+            self.close_on_fin && record.marks.ends() && self.is_protected(record.port.get());
+        let open = if closes { 0 } else { knocks };
         let port = u32::from(record.port.get());
         let knock = if record.marks.connects() { port | KNOCK } else { port };
-        if knock == self.sequence[knocks as usize % self.sequence.len()] { knocks + 1 } else { 0 }
+        let is_right = knock == self.sequence[knocks as usize % self.sequence.len()];
+        let knocking = if is_right { knocks + 1 } else { 0 };
+        // Sources that are open and others come in any order.
+        select_unpredictable(knocks == self.open, open, knocking)
     }
 
-    /// Remembers a source that has knocked for the first time; false if there is no place for it.
+    /// Takes note that a source has come from `before` to `knocks`; false if there is no place for it.
     #[cold]
     #[inline(never)]
-    fn enter(&mut self, hash: Hashed, address: u32) -> bool {
-        let open = self.open;
-        let rank = |source: &Source| (source.knocks < open).then_some(source.knocks.into());
-        let inserted = self.table.insert(hash, Source { address, knocks: 1 }, rank);
-        !matches!(inserted, Inserted::Refused)
-    }
-
-    /// Takes note that a source has come as far as `knocks`.
-    #[cold]
-    #[inline(never)]
-    fn note(&mut self, place: u32, knocks: u32) {
+    fn note(&mut self, hash: Hashed, address: u32, before: u32, knocks: u32) -> bool {
         if knocks == 0 {
-            return self.table.remove(place);
+            self.knocks.remove(hash, address);
+        } else if before == 0 {
+            let open = self.open;
+            let rank = |knocks: u32| (knocks < open).then_some(knocks.into());
+            return self.knocks.insert(hash, address, knocks, rank) != Inserted::Refused;
+        } else if let Some(known) = self.knocks.get_mut(hash, address) {
+            *known = knocks;
         }
-        self.table.at_mut(place).knocks = knocks;
+        true
     }
 }
 
 impl Shown for Knock {
     fn parts(&self) -> usize {
-        self.table.sets()
+        self.knocks.sets()
     }
 
     fn show(&self, parts: Range<usize>, each: &mut dyn FnMut(Row)) {
-        let sources = self.table.iter_sets(parts);
+        let sources = self.knocks.iter_sets(parts);
         sources.for_each(|source| each(Row::Knocker(self.knocker(source))));
     }
 }
@@ -267,7 +259,7 @@ impl Program for Knock {
     #[inline(always)]
     fn probe(&self, record: &Record) -> Hashed {
         let hash = self.hash_of(record.source.get());
-        self.table.prefetch_tags(hash);
+        self.knocks.prefetch(hash);
         hash
     }
 
@@ -279,14 +271,10 @@ impl Program for Knock {
         }
         let address = record.source.get();
         let hash = probe.or(|| self.hash_of(address));
-        let place = self.table.find(hash, |source| source.address == address);
-        let before = place.and_then(|place| self.table.at(place)).map_or(0, |source| source.knocks);
+        let before = self.knocks.get(hash, address);
         let knocks = self.after(before, record);
-        match place {
-            _ if knocks == before => {}
-            Some(place) => self.note(place, knocks),
-            None if self.enter(hash, address) => {}
-            None => return Verdict::Drop(DropReason::KnockersFull),
+        if knocks != before && !self.note(hash, address, before, knocks) {
+            return Verdict::Drop(DropReason::KnockersFull);
         }
         if knocks != self.open && self.is_protected(record.port.get()) {
             return Verdict::Drop(DropReason::PortClosed);
@@ -303,10 +291,10 @@ impl Replicable for Knock {
     const NAME: &'static str = "knock";
 
     fn copy_from(&mut self, other: &Self) {
-        self.table.copy_from(&other.table);
+        self.knocks.copy_from(&other.knocks);
     }
 
     fn digest(&self) -> u64 {
-        self.table.digest(mix(0, 0))
+        self.knocks.digest(mix(0, 0))
     }
 }

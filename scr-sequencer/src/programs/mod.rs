@@ -9,7 +9,7 @@
 //! | [`conntrack`] | 30 bytes: flow, TCP header, time | TCP connections | what belongs to none |
 //!
 //! What they have in common:
-//! * State is in tables of fixed capacity ([`table`]), keyed by a secret, in which an entry has one
+//! * State is in tables of fixed capacity ([`table`], [`sources`]), keyed by a secret, in which an entry has one
 //!   cache line or shares it. Nothing is swept on time: what is over is as good as absent, and its
 //!   place goes to whoever needs one.
 //! * Any bytes are a record. That of all zeros changes nothing.
@@ -26,6 +26,7 @@ pub mod knock;
 
 mod flow;
 mod prefixes;
+mod sources;
 mod table;
 
 use std::ops::Range;

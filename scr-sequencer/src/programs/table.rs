@@ -1,16 +1,15 @@
-//! The table of all programs: sets of eight entries, a key in one set or in either of two.
+//! The table of programs that know flows: sets of eight entries, a key in either of two.
 //!
 //! A set has a word of eight tags, each a byte of its key's hash, and eight entries. Tags lie apart
 //! from entries, so densely that those of 100,000 entries stay in a second-level cache, and all
 //! eight are compared in one word; so of the entries, which do not fit there, only the right one is
-//! read. Where a key has two sets it gets its place in the emptier one, which keeps sets evenly
-//! filled (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001): a table of
-//! its nominal capacity has room for all its keys but with a chance beyond notice. Where it has
-//! one, some sets are full early, and the program's rule says whose place a new key takes.
+//! read. A key gets its place in the emptier one of its sets, which keeps sets evenly filled
+//! (Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 2001): a table of its
+//! nominal capacity has room for all its keys but with a chance beyond notice.
 //!
 //! An entry never moves, so that a probe finds it again or finds that it is gone.
 
-use std::hint::cold_path;
+use std::hint::{cold_path, select_unpredictable};
 use std::ops::Range;
 
 use krono_core::hash::HashKey;
@@ -35,8 +34,11 @@ impl<E: Copy + FromZeros + IntoBytes + Immutable> Entry for E {}
 #[repr(C, align(64))]
 struct Set<E>([E; WAYS]);
 
-/// Entries by the hashes of their keys, each in one of `CHOICES` (one or two) sets.
-pub(super) struct Table<E, const CHOICES: usize> {
+/// The sets that a key may be in.
+const CHOICES: usize = 2;
+
+/// Entries by the hashes of their keys.
+pub(super) struct Table<E> {
     /// Of each set the tags, 0 where there is no entry.
     tags: Box<[u64]>,
     sets: Box<[Set<E>]>,
@@ -72,7 +74,7 @@ impl Hashed {
 
     /// Many bits of it, from which its sets follow.
     #[inline(always)]
-    const fn choice(self, choice: usize) -> usize {
+    pub(super) const fn choice(self, choice: usize) -> usize {
         (self.0 >> (40 - 24 * choice)) as usize
     }
 }
@@ -88,18 +90,16 @@ pub(super) enum Inserted<E> {
     Refused,
 }
 
-impl<E: Entry, const CHOICES: usize> Table<E, CHOICES> {
-    /// A table with at least `capacity` places, twice as many as that where a key has one set.
+impl<E: Entry> Table<E> {
+    /// A table with at least `capacity` places.
     pub(super) fn new(capacity: usize) -> Self {
-        const { assert!(CHOICES == 1 || CHOICES == 2) };
         let sets = Self::sets_for(capacity);
         let empty = Set([E::new_zeroed(); WAYS]);
         Table { tags: vec![0; sets].into(), sets: vec![empty; sets].into(), len: 0 }
     }
 
     const fn sets_for(capacity: usize) -> usize {
-        let filled = if CHOICES == 1 { WAYS / 2 } else { WAYS * 5 / 8 };
-        if capacity <= WAYS { 1 } else { capacity.div_ceil(filled).next_power_of_two() }
+        if capacity <= WAYS { 1 } else { capacity.div_ceil(WAYS * 5 / 8).next_power_of_two() }
     }
 
     /// What a table of `capacity` takes, bytes.
@@ -122,28 +122,23 @@ impl<E: Entry, const CHOICES: usize> Table<E, CHOICES> {
         hash.choice(choice) & (self.tags.len() - 1)
     }
 
-    /// Fetches the tags of a key, and its set if that is one line.
+    /// Fetches the tags of a key.
     #[inline(always)]
     pub(super) fn prefetch_tags(&self, hash: Hashed) {
         for choice in 0..CHOICES {
             prefetch(&self.tags, self.set(hash, choice));
-        }
-        if size_of::<Set<E>>() == 64 {
-            prefetch(&self.sets, self.set(hash, 0));
         }
     }
 
     /// The place that by its tag is probably the key's; any place if there is none such.
     #[inline(always)]
     pub(super) fn candidate(&self, hash: Hashed) -> u32 {
-        let first = self.set(hash, 0);
-        let matches = matching(self.tags[first], hash.tag());
-        if CHOICES == 1 {
-            return place(first, matches);
-        }
-        let second = self.set(hash, 1);
-        let others = matching(self.tags[second], hash.tag());
-        if matches != 0 { place(first, matches) } else { place(second, others) }
+        let sets = [self.set(hash, 0), self.set(hash, 1)];
+        let [first, second] = sets.map(|set| first_matching(self.tags[set], hash.tag()));
+        // Keys are in either as often, so nothing can predict a branch.
+        let is_first = first != 0;
+        let set = select_unpredictable(is_first, sets[0], sets[1]);
+        place(set, select_unpredictable(is_first, first, second))
     }
 
     /// Fetches the entry at a place.
@@ -223,15 +218,6 @@ impl<E: Entry, const CHOICES: usize> Table<E, CHOICES> {
         self.len -= 1;
     }
 
-    /// Frees the places of one set whose entries are over.
-    pub(super) fn clean(&mut self, set: usize, is_over: impl Fn(&E) -> bool) {
-        for way in 0..WAYS {
-            if self.tags[set] >> (8 * way) & 0xff != 0 && is_over(&self.sets[set].0[way]) {
-                self.remove((set * WAYS + way) as u32);
-            }
-        }
-    }
-
     /// All entries.
     pub(super) fn iter(&self) -> impl Iterator<Item = &E> {
         self.iter_sets(0..self.sets.len())
@@ -286,6 +272,14 @@ const fn place(set: usize, matches: u64) -> u32 {
     (set * WAYS) as u32 + (matches.trailing_zeros() >> 3) % WAYS as u32
 }
 
+/// The highest bit of the first byte of `tags` that is `tag`, and perhaps others above; 0 if there is
+/// none (Mycroft's test for a zero byte).
+#[inline(always)]
+const fn first_matching(tags: u64, tag: u8) -> u64 {
+    let differs = tags ^ ONES.wrapping_mul(tag as u64);
+    differs.wrapping_sub(ONES) & !differs & HIGH
+}
+
 /// The highest bit of each byte of `tags` that is `tag`, and no other bits.
 #[inline(always)]
 const fn matching(tags: u64, tag: u8) -> u64 {
@@ -307,6 +301,11 @@ mod tests {
                 for (way, byte) in tags.to_le_bytes().into_iter().enumerate() {
                     assert_eq!(found >> (8 * way) & 0xff, if byte == tag { 0x80 } else { 0 });
                 }
+                let first = first_matching(tags, tag);
+                assert_eq!(
+                    (first == 0, first.trailing_zeros()),
+                    (found == 0, found.trailing_zeros())
+                );
             }
         }
     }
@@ -315,7 +314,7 @@ mod tests {
     fn a_key_with_two_sets_finds_room_at_the_nominal_capacity() {
         const KEYS: u64 = 5 << 16;
         let key = HashKey::from_seed([3; 32]);
-        let mut table = Table::<u64, 2>::new(KEYS as usize);
+        let mut table = Table::<u64>::new(KEYS as usize);
         // As full as the power of two of sets allows: five eighths.
         assert_eq!(table.sets() * WAYS * 5 / 8, KEYS as usize);
         for number in 1..=KEYS {
@@ -336,7 +335,7 @@ mod tests {
     #[test]
     fn the_lowest_rank_goes_and_who_has_none_stays() {
         let key = HashKey::from_seed([4; 32]);
-        let mut table = Table::<u64, 2>::new(8);
+        let mut table = Table::<u64>::new(8);
         let hash = |number| Hashed::new(&key, number, 0);
         for number in 1..=8 {
             assert_eq!(table.insert(hash(number), number, |_| None), Inserted::Free);
@@ -345,7 +344,6 @@ mod tests {
         assert_eq!(table.insert(hash(9), 9, even), Inserted::Replaced(8));
         assert_eq!(table.insert(hash(11), 11, even), Inserted::Replaced(4));
         assert_eq!(table.insert(hash(13), 13, |_| None), Inserted::Refused);
-        table.clean(0, |entry| *entry > 8);
-        assert_eq!(table.iter().copied().collect::<Vec<_>>(), [1, 2, 3, 5, 6, 7]);
+        assert_eq!(table.iter().copied().collect::<Vec<_>>(), [1, 2, 3, 11, 5, 6, 7, 9]);
     }
 }

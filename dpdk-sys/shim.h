@@ -22,6 +22,7 @@ uint16_t shim_eth_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **mbuf
 struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
 void shim_pktmbuf_free(struct rte_mbuf *mbuf);
 int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **mbufs, unsigned int count);
+int shim_pktmbuf_free_plain(struct rte_mbuf **mbufs, unsigned int count);
 struct rte_mbuf *shim_ring_dequeue(struct rte_ring *ring);
 unsigned int shim_ring_enqueue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count);
 unsigned int shim_ring_dequeue_burst(struct rte_ring *ring, struct rte_mbuf **mbufs, unsigned int count);

@@ -27,7 +27,7 @@ Options:
 Wants root, huge pages of 2 MB, which it reserves and gives back, and two CPUs.
 
 Exit status: 0 if every program ran, nothing was lost and the goals were met: sending and receiving
-each at most twice testpmd's flowgen, 64 bytes a flow, rates within 1 %; 1 if not. A smoke test has
+together at most twice testpmd's flowgen, 64 bytes a flow, rates within 1 %; 1 if not. A smoke test has
 no goals.
 TEXT
 }

@@ -368,21 +368,44 @@ impl Burst {
         }
     }
 
+    /// Moves the first `count` buffers to the end of `other`, in order; the rest moves up.
+    ///
+    /// # Panics
+    /// If there are fewer, or `other` has less room.
+    #[inline]
+    pub fn give(&mut self, count: usize, other: &mut Burst) {
+        let (len, there) = (self.0.len(), other.0.len());
+        assert!(count <= len && count <= other.0.remaining_capacity(), "so many are there and fit");
+        let here = self.0.as_mut_ptr();
+        // SAFETY: so many buffers are copied from here to where there is room for them, and count
+        // there alone; those behind them move to the beginning.
+        unsafe {
+            ptr::copy_nonoverlapping(here, other.0.as_mut_ptr().add(there), count);
+            other.0.set_len(there + count);
+            ptr::copy(here.add(count), here, len - count);
+            self.0.set_len(len - count);
+        }
+    }
+
     /// Frees all buffers, those of devices in one go.
     #[inline]
     pub fn clear(&mut self) {
         if self.0.is_empty() {
             return;
         }
-        if self.0.iter().any(Mbuf::is_mem) {
+        let (first, count) = (self.0.as_mut_ptr().cast::<*mut rte_mbuf>(), self.0.len() as u32);
+        // SAFETY: so many mbufs that are ours alone; if they are freed, they are forgotten before
+        // anybody could free them again. Their pools are there, as in `Mbuf::drop`.
+        let freed = unsafe { dpdk_sys::shim_pktmbuf_free_plain(first, count) } != 0;
+        if !freed && self.0.iter().any(Mbuf::is_mem) {
             return self.0.clear();
         }
-        let (first, count) = (self.0.as_mut_ptr().cast::<*mut rte_mbuf>(), self.0.len() as u32);
-        // SAFETY: so many mbufs that are ours alone, and forgotten before anybody could free them
-        // again; their pools are there, as in `Mbuf::drop`.
+        // SAFETY: as above.
         unsafe {
             self.0.set_len(0);
-            dpdk_sys::rte_pktmbuf_free_bulk(first, count);
+            if !freed {
+                dpdk_sys::rte_pktmbuf_free_bulk(first, count);
+            }
         }
     }
 

@@ -309,6 +309,25 @@ mod tests {
     }
 
     #[test]
+    fn the_first_of_a_burst_go_to_the_end_of_another() {
+        let pool = pool(BURST_MAX, 1500);
+        for (there, count) in [(0, 0), (0, 3), (5, 1), (40, 24), (0, 64), (20, 44)] {
+            let (mut all, mut other) = (Burst::new(), Burst::new());
+            assert!(pool.alloc_many(&mut all, BURST_MAX));
+            for (number, mbuf) in all.iter_mut().enumerate() {
+                assert!(mbuf.write(&[number as u8; 60]));
+            }
+            all.give(there, &mut other);
+            all.give(count, &mut other);
+            let numbers = |burst: &Burst| burst.iter().map(|mbuf| mbuf.bytes()[0]).collect();
+            let (kept, given): (Vec<u8>, Vec<u8>) = (numbers(&all), numbers(&other));
+            let split = (there + count) as u8;
+            assert!(given.into_iter().eq(0..split) && kept.into_iter().eq(split..64));
+        }
+        assert_eq!(pool.in_use(), 0);
+    }
+
+    #[test]
     fn an_empty_pool_gives_nothing_and_recovers() {
         let pool = pool(2, 1500);
         let (mut rx, _tx, peer) = port(&pool);

@@ -28,6 +28,7 @@ fn an_empty_pool_gives_nothing_and_recovers() {
         burst.clear();
         assert_eq!(pool.in_use(), 0);
     }
+    whatever_was_done_to_buffers_they_come_back_empty(&pool, &common::pool(&eal, "other", 63));
     let mut mbuf = pool.alloc().unwrap();
     let frame = mbuf.frame();
     assert_eq!((*frame.start, *frame.len, *frame.wire_len), (HEADROOM, 0, 0));
@@ -77,4 +78,24 @@ fn an_empty_pool_gives_nothing_and_recovers() {
 
     drop((port, rx, tx, pool, eal));
     common::assert_nothing_left();
+}
+
+/// Freed in one go, be they of one pool, of two or partly plain memory.
+fn whatever_was_done_to_buffers_they_come_back_empty(pool: &Pool, other: &Pool) {
+    let mut burst = Burst::new();
+    for second in [pool, other, &mem::pool(8, 1500)] {
+        assert!(pool.alloc_many(&mut burst, 55) && second.alloc_many(&mut burst, 8));
+        for index in 0..burst.len() {
+            let mut frame = burst.frame(index);
+            assert!(frame.set_len(60 + index as u16) && frame.grow_front(index as u16));
+        }
+        burst.clear();
+        assert_eq!((burst.len(), pool.in_use(), second.in_use()), (0, 0, 0));
+        assert!(pool.alloc_many(&mut burst, 63));
+        for index in 0..63 {
+            let frame = burst.frame(index);
+            assert_eq!((*frame.start, *frame.len, *frame.wire_len), (HEADROOM, 0, 0));
+        }
+        burst.clear();
+    }
 }

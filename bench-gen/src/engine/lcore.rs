@@ -179,21 +179,92 @@ impl Lcore {
         if count > 0 {
             let now_ns = self.clock.now_ns();
             burst.iter().for_each(|mbuf| self.share.prefetch(mbuf.bytes()));
-            let mut fates = [Fate::Done; BURST_MAX];
-            for (mbuf, fate) in burst.iter_mut().zip(&mut fates) {
-                *fate = self.take(side, mbuf, now_ns);
+            let answers = self.take_all(side, &mut burst, now_ns);
+            if answers != 0 {
+                self.send_back(side, &mut burst, answers);
             }
-            if fates.iter().any(|fate| *fate != Fate::Done) {
-                self.pass_on(side, &mut burst, &fates);
-            } else {
-                burst.clear();
-            }
+            burst.clear();
         }
         count
     }
 
-    /// Takes one frame.
+    /// Takes all frames, and says which are answers now, with a bit for each. If some are neither that
+    /// nor done with, all go on from here, and none are left.
     #[inline(always)]
+    fn take_all(&mut self, side: Side, burst: &mut Burst, now_ns: u64) -> u64 {
+        let mut answers = 0;
+        let taken = self.take_run(side, burst, 0, now_ns, &mut answers);
+        if taken < burst.len() {
+            self.take_rest(side, burst, taken, now_ns, answers)
+        } else {
+            answers
+        }
+    }
+
+    /// Takes usual frames from the one at `first` on; the index of the first that is not.
+    #[inline(always)]
+    fn take_run(
+        &mut self,
+        side: Side,
+        burst: &mut Burst,
+        first: usize,
+        now_ns: u64,
+        answers: &mut u64,
+    ) -> usize {
+        if self.replay.is_some() {
+            return first;
+        }
+        self.share.take_run(side, burst, first, now_ns, answers)
+    }
+
+    /// The same as [`Lcore::take_all`], from a frame on that is not a usual one.
+    #[inline(never)]
+    fn take_rest(
+        &mut self,
+        side: Side,
+        burst: &mut Burst,
+        mut at: usize,
+        now_ns: u64,
+        mut answers: u64,
+    ) -> u64 {
+        let (mut fates, mut are_others) = ([Fate::Done; BURST_MAX], false);
+        while at < burst.len() {
+            let fate = self.take_any(side, &mut burst[at], now_ns);
+            match fate {
+                Fate::Done => {}
+                Fate::Answer => answers |= 1 << at,
+                Fate::Foreign(_) | Fate::Arp => are_others = true,
+            }
+            fates[at] = fate;
+            at = self.take_run(side, burst, at + 1, now_ns, &mut answers);
+        }
+        if !are_others {
+            return answers;
+        }
+        for (_, fate) in fates.iter_mut().enumerate().filter(|(at, _)| answers >> at & 1 == 1) {
+            *fate = Fate::Answer;
+        }
+        self.pass_on(side, burst, &fates);
+        0
+    }
+
+    /// Has answers go out with the next flush, in order.
+    #[inline]
+    fn send_back(&mut self, side: Side, burst: &mut Burst, answers: u64) {
+        let end = &mut self.ends[side as usize];
+        if end.out.len() + burst.len() > BURST_MAX {
+            end.tx.send(&mut end.out);
+        }
+        if end.out.len() + burst.len() <= BURST_MAX {
+            return burst.part(answers, &mut end.out);
+        }
+        let mut back = Burst::new();
+        burst.part(answers, &mut back);
+        back.drain().for_each(|mbuf| self.push(side, mbuf));
+    }
+
+    /// Takes one frame.
+    #[inline]
     fn take(&mut self, side: Side, mbuf: &mut Mbuf, now_ns: u64) -> Fate {
         if self.replay.is_none()
             && let Some(taken) = self.share.take_usual(side, mbuf.frame().into_bytes(), now_ns)
@@ -274,6 +345,11 @@ impl Lcore {
         }
         let (mut frames, mut cost) = (0, 0.0);
         while frames < most && cost < allowance {
+            let (made, taken) = self.make_run(&run.pace, most - frames, allowance - cost, now_ns);
+            if made > 0 {
+                (frames, cost) = (frames + made, cost + taken);
+                continue;
+            }
             let Some(len) = self.make(now_ns) else {
                 run.pace.lapse(now_ns);
                 break;
@@ -284,6 +360,19 @@ impl Lcore {
             run.pace.spend(frames, cost, now_ns);
         }
         frames as usize
+    }
+
+    /// Makes packets that are alike, if such are next: how many, and what they take of the allowance.
+    #[inline]
+    fn make_run(&mut self, pace: &Pace, most: u32, allowance: f64, now_ns: u64) -> (u32, f64) {
+        let Some(len) = self.share.run_len().filter(|_| self.replay.is_none()) else {
+            return (0, 0.0);
+        };
+        let cost = pace.cost(len);
+        let most = most.min((allowance / cost).ceil() as u32) as usize;
+        let made = self.share.next_run(now_ns, &mut self.blank, most);
+        self.blank.give(made, &mut self.ends[Side::Inside as usize].out);
+        (made as u32, made as f64 * cost)
     }
 
     /// Makes the next packet; its length.
@@ -314,7 +403,7 @@ impl Lcore {
     #[inline]
     fn refill(&mut self, count: usize) -> bool {
         let has = self.blank.len();
-        has >= count || self.pool.alloc_many(&mut self.blank, BURST_MAX - has)
+        has >= count || self.pool.alloc_many(&mut self.blank, count - has)
     }
 
     /// Has a frame sent with the next flush. One that its port has no room for is dropped.

@@ -4,6 +4,7 @@ use arrayvec::ArrayVec;
 use hdrhistogram::Histogram;
 use krono_core::packet::{Endpoint, Side};
 
+use super::stamp::TIME_SHIFT;
 use crate::bench::{Counts, Wrong};
 
 /// A histogram in a plain array: steps of 1 up to 256, then 128 steps to each power of two (under
@@ -39,6 +40,19 @@ impl Steps {
         // It is there; `get_mut` is the check that costs no panic.
         if let Some(count) = self.counts.get_mut(self.last.1) {
             *count += 1;
+        }
+    }
+
+    /// Records times in units of [`TIME_SHIFT`] of packets that came together, and so often were sent
+    /// together as well: then all are alike.
+    #[inline]
+    pub(super) fn record_all(&mut self, times: &[u32]) {
+        let Some(first) = times.first() else { return };
+        let value = |time: u32| u64::from(time) << TIME_SHIFT;
+        if times.iter().fold(0, |differences, time| differences | (time ^ first)) == 0 {
+            self.counts[Self::step(value(*first))] += times.len() as u64;
+        } else {
+            times.iter().for_each(|time| self.record(value(*time)));
         }
     }
 

@@ -149,6 +149,7 @@ impl Flow {
     /// Numbers the next packet.
     #[inline]
     pub(super) fn number(&mut self, way: Way) -> u32 {
+        self.marks.set(Marks::USED);
         let sequence = self.sent[way as usize];
         self.sent[way as usize] = sequence.wrapping_add(1);
         sequence
@@ -244,13 +245,32 @@ impl Flow {
         self.length != 0 && self.sent[Way::Up as usize] >= spread(self.length)
     }
 
-    /// Notes a latency (units of 8 ns) and tells the difference to the one before, if there was
-    /// one.
+    /// Whether it is open and has packets to come.
     #[inline]
-    pub(super) fn latency(&mut self, way: Way, latency: u32) -> Option<u32> {
-        let before = std::mem::replace(&mut self.latency[way as usize], squeeze(latency));
-        (before != 0).then(|| latency.abs_diff(spread(before)))
+    pub(super) fn goes_on(&self) -> bool {
+        self.state() == State::Open && !self.is_over()
     }
+
+    /// Whether it is, and still in this generation.
+    #[inline]
+    pub(super) fn goes_on_in(&self, generation: u16) -> bool {
+        self.generation == generation && self.goes_on()
+    }
+
+    /// Notes a latency (units of 8 ns) and tells the one before; 0: there was none.
+    #[inline]
+    pub(super) fn latency(&mut self, way: Way, latency: u32) -> Latency {
+        std::mem::replace(&mut self.latency[way as usize], squeeze(latency))
+    }
+}
+
+/// A latency as a flow keeps it, units of 8 ns, [`squeeze`]d.
+pub(super) type Latency = u16;
+
+/// By how much a latency (units of 8 ns) differs from the one before.
+#[inline]
+pub(super) fn variation(latency: u32, before: Latency) -> u32 {
+    latency.abs_diff(spread(before))
 }
 
 /// How many bits are kept of a number.

@@ -10,7 +10,7 @@ use super::stamp::{STAMP_LEN, Stamp};
 
 mod usual;
 
-pub(super) use usual::Usual;
+pub(super) use usual::{Mould, Usual};
 
 /// How frames of a side begin: what the engine knows of the link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -228,14 +228,21 @@ impl Frames {
         stamp: Stamp,
         digest: u32,
     ) -> usize {
-        let headers_len = IP_LEN + heading.transport.header_len();
-        let link_len = self.links[heading.side as usize].len;
-        let len = link_len + headers_len + payload_len;
-        if heading.transport == Transport::Udp && link_len == 14 {
-            let frame = &mut buffer[..len];
-            self.put_usual(heading.side, heading.pair, frame, fill, stamp, digest);
-            return len;
+        if heading.transport == Transport::Udp && self.is_untagged(heading.side) {
+            let put = |payload_len: usize, buffer: &mut [u8]| {
+                let mould = self.mould(heading.side, payload_len);
+                mould.put(heading.pair, &mut buffer[..mould.len()], fill, stamp, digest);
+                mould.len()
+            };
+            // The shortest frame has code of its own, in which its lengths are constants.
+            return if payload_len == STAMP_LEN {
+                put(STAMP_LEN, buffer)
+            } else {
+                put(payload_len, buffer)
+            };
         }
+        let headers_len = IP_LEN + heading.transport.header_len();
+        let len = self.links[heading.side as usize].len + headers_len + payload_len;
         let packet = self.put_link(heading.side, &mut buffer[..len]);
         let (headers, body) = packet.split_at_mut(headers_len);
         let (at, rest) = body.split_first_chunk_mut().expect("the shortest frame has a stamp");

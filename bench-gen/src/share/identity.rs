@@ -147,8 +147,20 @@ impl<const N: usize> Drawn<N> {
     pub(super) fn ends(&self, index: usize) -> Ends {
         let protocol = self.protocols[index];
         let kept = if protocol == Protocol::Icmp { 0xffff_0000 } else { u32::MAX };
+        let Pair { addresses, ports } = self.pair(index);
+        Ends { pair: Pair { addresses, ports: ports & kept }, protocol }
+    }
+
+    /// The pair of the flow at `index`, if it is of UDP.
+    #[inline(always)]
+    pub(super) fn udp_pair(&self, index: usize) -> Option<Pair> {
+        (self.protocols[index] == Protocol::Udp).then(|| self.pair(index))
+    }
+
+    #[inline(always)]
+    fn pair(&self, index: usize) -> Pair {
         let addresses = u64::from(self.subscribers[index]) << 32 | u64::from(self.servers[index]);
-        Ends { pair: Pair { addresses, ports: self.ports[index] & kept }, protocol }
+        Pair { addresses, ports: self.ports[index] }
     }
 }
 

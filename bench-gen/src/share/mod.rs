@@ -8,19 +8,21 @@
 //! share.begin(&stage, now)                      this share's part of the stage: its sessions, its rate
 //! loop
 //!     burst from a port:  share.prefetch(frame) for each frame, then
-//!                         share.take(side, frame, now) for each:
+//!                         share.take_run(side, frames, first, now): usual ones, which are nearly all;
+//!                         share.take_any(side, frame, now) for each that it stops at:
 //!                             Done              the frame can be freed
 //!                             Answer(len)       its first `len` bytes go back out of the same side
 //!                             Foreign(number)   hand its bytes over to that share
-//!     when pacing allows: share.next(now, buffer): the next frame to send, and out of which side
+//!     when pacing allows: share.next_run(now, buffers): usual frames, all out of the inside;
+//!                         share.next(now, buffer) for one that it stops at, and out of which side
 //!     not taken by port:  share.unsent(side, frame)
 //!     now and then:       share.look() for a snapshot
 //! until share.is_done(), or the stage's time is over; then take what still arrives
 //! share.finish()
 //! ```
 //!
-//! An engine that has to look at frames before the share does need not look at usual ones, which are
-//! nearly all: it asks [`Share::take_usual`] first, and [`Share::take_any`] about the others.
+//! [`Share::take`] takes any frame by itself. An engine that has to look at frames before the share
+//! does need not look at usual ones.
 //!
 //! Frames are whole and without their checksum (FCS). `now` is nanoseconds of a clock that all
 //! lcores share, read once per burst; it never goes back. `buffer` has room for [`FRAME_MAX`] bytes
@@ -43,6 +45,7 @@ mod frame;
 mod identity;
 mod owners;
 mod receive;
+mod run;
 mod send;
 mod sizes;
 mod stages;

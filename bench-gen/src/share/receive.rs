@@ -3,7 +3,7 @@
 use krono_core::packet::{Endpoint, Protocol, Side, TcpFlags};
 
 use super::counts::Example;
-use super::flow::{Flow, Marks, Order, State};
+use super::flow::{self, Flow, Latency, Marks, Order, State};
 use super::frame::{Body, ECHO, ECHO_REPLY, Heard, Odd, Segment, Transport, Usual};
 use super::identity::{Ends, Pair};
 use super::stages::Plan;
@@ -31,6 +31,20 @@ impl Share {
     #[inline(always)]
     pub fn take_usual(&mut self, side: Side, frame: &mut [u8], now_ns: u64) -> Option<Taken> {
         self.set_clock(now_ns);
+        let mut received = Received::<1>::none();
+        let is_answer = self.usual(side, frame, &mut received)?;
+        self.record(way_into(side), &received);
+        Some(if is_answer { Taken::Answer(frame.len()) } else { Taken::Done })
+    }
+
+    /// Takes a usual frame, as above, and tells whether an answer is in its place now.
+    #[inline(always)]
+    pub(super) fn usual<const N: usize>(
+        &mut self,
+        side: Side,
+        frame: &mut [u8],
+        received: &mut Received<N>,
+    ) -> Option<bool> {
         let Usual { pair, stamp, digest, payload_len } = self.frames.recognise(side, frame)?;
         let (number, way) = (stamp.flow(), way_into(side));
         let Share { flows, seen, plan, clock, key, number: share, .. } = self;
@@ -46,14 +60,39 @@ impl Share {
         if way == Way::Up {
             flow.renewed_s = clock.s;
         }
-        let arrival = arrived(flow, seen, plan, clock, way, stamp, frame.len());
+        let arrival = arrived(flow, seen, plan, clock, way, stamp, frame.len(), received);
         let is_first = self.note(number, arrival);
         if way == Way::Down || !is_first || !self.is_answered(number) {
-            return Some(Taken::Done);
+            return Some(false);
         }
         let ends = self.identities.ends(number, generation);
-        let len = self.stamped(number, &ends, Way::Down, payload_len.into(), false, frame);
-        Some(Taken::Answer(len))
+        self.stamped(number, &ends, Way::Down, payload_len.into(), false, frame);
+        Some(true)
+    }
+
+    /// Counts packets that were received, and records their latencies.
+    #[inline(always)]
+    pub(super) fn record<const N: usize>(&mut self, way: Way, received: &Received<N>) {
+        let (counts, way) = (&mut self.seen.tally.counts[way as usize], way as usize);
+        counts.received += received.packets as u64;
+        counts.received_bytes += received.bytes;
+        let latencies = &received.latencies[..received.packets];
+        let befores = &received.befores[..received.packets];
+        self.seen.latency_ns[way].record_all(latencies);
+        let mut variations = [0; N];
+        if befores.contains(&0) {
+            // The first of its flow varies from none.
+            for (latency, before) in
+                latencies.iter().zip(befores).filter(|(_, before)| **before != 0)
+            {
+                self.seen.variation_ns[way].record_all(&[flow::variation(*latency, *before)]);
+            }
+            return;
+        }
+        for ((variation, latency), before) in variations.iter_mut().zip(latencies).zip(befores) {
+            *variation = flow::variation(*latency, *before);
+        }
+        self.seen.variation_ns[way].record_all(&variations[..latencies.len()]);
     }
 
     /// Takes a frame the full way, which any may take.
@@ -101,7 +140,9 @@ impl Share {
         }
         let Share { flows, seen, plan, clock, .. } = self;
         let flow = &mut flows[number as usize];
-        let arrival = arrived(flow, seen, plan, clock, way, stamp, frame.len());
+        let mut received = Received::<1>::none();
+        let arrival = arrived(flow, seen, plan, clock, way, stamp, frame.len(), &mut received);
+        self.record(way, &received);
         if !self.note(number, arrival) {
             return Taken::Done;
         }
@@ -525,9 +566,35 @@ enum Arrival {
     AwaitedSince(u32, u32),
 }
 
-/// Counts a packet that is right: order, latency, silence.
+/// What is known of up to `N` packets that came together and have not been here before.
+pub(super) struct Received<const N: usize> {
+    packets: usize,
+    /// With checksums.
+    bytes: u64,
+    /// Units of 8 ns.
+    latencies: [u32; N],
+    /// Those of the packets of the same flows before.
+    befores: [Latency; N],
+}
+
+impl<const N: usize> Received<N> {
+    pub(super) fn none() -> Self {
+        Received { packets: 0, bytes: 0, latencies: [0; N], befores: [0; N] }
+    }
+
+    #[inline(always)]
+    fn push(&mut self, len: usize, latency: u32, before: Latency) {
+        self.latencies[self.packets] = latency;
+        self.befores[self.packets] = before;
+        self.packets += 1;
+        self.bytes += len as u64 + 4;
+    }
+}
+
+/// Notes a packet that is right: order, latency, silence.
 #[inline(always)]
-fn arrived(
+#[allow(clippy::too_many_arguments)]
+fn arrived<const N: usize>(
     flow: &mut Flow,
     seen: &mut ShareSeen,
     plan: &Plan,
@@ -535,6 +602,7 @@ fn arrived(
     way: Way,
     stamp: Stamp,
     len: usize,
+    received: &mut Received<N>,
 ) -> Arrival {
     let counts = &mut seen.tally.counts[way as usize];
     match flow.arrived(way, stamp.sequence()) {
@@ -545,13 +613,8 @@ fn arrived(
             return Arrival::Duplicate;
         }
     }
-    counts.received += 1;
-    counts.received_bytes += len as u64 + 4;
     let latency = stamp.age(clock.now_ns);
-    seen.latency_ns[way as usize].record(u64::from(latency) << TIME_SHIFT);
-    if let Some(variation) = flow.latency(way, latency) {
-        seen.variation_ns[way as usize].record(u64::from(variation) << TIME_SHIFT);
-    }
+    received.push(len, latency, flow.latency(way, latency));
     if way == plan.waits_until {
         let since = std::mem::take(&mut flow.waiting_ms);
         let has_waited = since != 0 && clock.ms.wrapping_sub(since) > 1;
@@ -563,7 +626,7 @@ fn arrived(
 }
 
 /// The direction of packets that come in by a side.
-fn way_into(side: Side) -> Way {
+pub(super) fn way_into(side: Side) -> Way {
     match side {
         Side::Inside => Way::Down,
         Side::Outside => Way::Up,

@@ -8,7 +8,7 @@ use super::identity::{Ends, Pair};
 use super::stages::{RETRY_MS, SKIP, TRIES, Task, Walk, Work};
 use super::stamp::Stamp;
 use super::tcp::{self, Name};
-use super::{Share, Tally, mix};
+use super::{Clock, Share, Tally, mix};
 use crate::bench::{Way, Ways};
 use crate::load::Popularity;
 
@@ -47,9 +47,8 @@ impl Share {
             let (at, number) = self.picks.pick(self.flows, &self.identities);
             let flow = &self.flows[number as usize];
             // What most packets meet; all others take the long way.
-            if flow.state() == State::Open
+            if flow.goes_on()
                 && self.plan.ways != Ways::Down
-                && !flow.is_over()
                 && let Some(ends) = self.picks.ends(at, flow.generation)
             {
                 return Some(self.packet_of(number, &ends, Way::Up, buffer));
@@ -328,14 +327,8 @@ impl Share {
         };
         let heading = heading(ends, flow.public_parts(), way, transport);
         flow.number(way);
-        flow.marks.set(Marks::USED);
         if way == plan.waits_from {
-            // Something should be heard of it.
-            if flow.waiting_ms == 0 {
-                flow.waiting_ms = clock.ms;
-            } else if clock.ms.wrapping_sub(flow.waiting_ms) > SILENT_MS {
-                wait_longer(flow, clock.ms, &mut seen.tally);
-            }
+            awaits(flow, clock, &mut seen.tally);
         }
         let stamp = Stamp::new(name.share, number, name.generation, way, sequence, clock.now_ns);
         let len = payload_len as u16;
@@ -364,6 +357,16 @@ impl Share {
         let heading = heading(ends, flow.public_parts(), way, Transport::Tcp(segment));
         self.seen.tally.control_sent[way as usize] += 1;
         self.frames.bare(&heading, buffer)
+    }
+}
+
+/// Something should be heard of a flow, of which a packet is sent.
+#[inline(always)]
+pub(super) fn awaits(flow: &mut Flow, clock: &Clock, tally: &mut Tally) {
+    if flow.waiting_ms == 0 {
+        flow.waiting_ms = clock.ms;
+    } else if clock.ms.wrapping_sub(flow.waiting_ms) > SILENT_MS {
+        wait_longer(flow, clock.ms, tally);
     }
 }
 

@@ -21,6 +21,12 @@ impl Lengths {
         Lengths { draw: SizeDraw::new(sizes), fixed }
     }
 
+    /// That of all packets of a protocol, if there is but one.
+    #[inline]
+    pub(super) fn fixed(&self, protocol: Protocol) -> Option<usize> {
+        self.fixed.map(|fixed| fixed[protocol as usize].into())
+    }
+
     /// The length that `random` stands for, in a flow of so many packets.
     #[inline]
     pub(super) fn draw(

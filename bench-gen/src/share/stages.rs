@@ -4,7 +4,7 @@ use krono_core::packet::Protocol;
 use krono_core::table::prefetch;
 
 use super::flow::{Flow, Marks, State};
-use super::identity::{Drawn, Ends, Identities};
+use super::identity::{Drawn, Ends, Identities, Pair};
 use super::sizes::Lengths;
 use super::{Share, ShareSeen, owners};
 use crate::bench::{Stage, Way, Ways};
@@ -136,6 +136,10 @@ impl Owed {
         fits
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
     pub(super) fn pop(&mut self) -> Option<u32> {
         if self.len == 0 {
             return None;
@@ -184,6 +188,22 @@ impl Picks {
         (at, self.now[at])
     }
 
+    /// The next flows, at least one, that stay next until [`Picks::advance`].
+    #[inline(always)]
+    pub(super) fn upcoming(&mut self, flows: &[Flow], identities: &Identities) -> Upcoming<'_> {
+        if self.at >= Self::AHEAD {
+            self.turn(flows, identities);
+        }
+        Upcoming { picks: self, at: self.at }
+    }
+
+    /// So many of those have had their turn; whether some are left.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, count: usize) -> bool {
+        self.at += count;
+        self.at < Self::AHEAD
+    }
+
     #[inline(never)]
     fn turn(&mut self, flows: &[Flow], identities: &Identities) {
         self.now = self.ahead;
@@ -197,6 +217,26 @@ impl Picks {
     #[inline(always)]
     pub(super) fn ends(&self, at: usize, generation: u16) -> Option<Ends> {
         (self.generations[at] == generation).then(|| self.drawn.ends(at))
+    }
+}
+
+/// The flows whose turn it is in short.
+pub(super) struct Upcoming<'p> {
+    picks: &'p Picks,
+    at: usize,
+}
+
+impl Upcoming<'_> {
+    /// The next flow of UDP, its number, generation and ends; `None` if none is left or it is of
+    /// another protocol.
+    #[inline(always)]
+    pub(super) fn next_udp(&mut self, flows: &[Flow]) -> Option<(u32, u16, Pair)> {
+        let Picks { now, generations, drawn, ahead, .. } = self.picks;
+        let (number, generation) = (*now.get(self.at)?, generations[self.at]);
+        let pair = drawn.udp_pair(self.at)?;
+        prefetch(flows, ahead[self.at] as usize);
+        self.at += 1;
+        Some((number, generation, pair))
     }
 }
 

@@ -88,11 +88,67 @@ impl Frames {
             .then(|| u64::from(self.filler_sums[rest.len()].to_be()))
     }
 
-    /// Writes a usual frame, as [`Frames::stamped`] does others.
+    /// What usual frames out of a side have in common that have so many bytes of payload, a stamp
+    /// at least.
     #[inline(always)]
-    pub(super) fn put_usual(
+    pub(in crate::share) fn mould(&self, side: Side, payload_len: usize) -> Mould<'_> {
+        const DONT_FRAGMENT_TTL_UDP: u64 = 0x4000_4011;
+        let filler = &self.filler[..payload_len - STAMP_LEN];
+        let filler_sum =
+            if filler.is_empty() { 0 } else { self.filler_sums[filler.len()].to_be().into() };
+        let udp_len = (UDP_LEN + payload_len) as u16;
+        let total_len = u64::from(udp_len) + IP_LEN as u64;
+        let middle = (total_len << 48 | DONT_FRAGMENT_TTL_UDP).to_be();
+        Mould {
+            link: self.links[side as usize].words,
+            middle,
+            udp_len,
+            ip_known: u64::from(0x4500_u16.to_be()) + halves(middle),
+            udp_known: pseudo(udp_len) + u64::from(udp_len.to_be()) + filler_sum,
+            filler,
+        }
+    }
+
+    /// Whether frames out of a side begin as usual ones do.
+    #[inline(always)]
+    pub(in crate::share) fn is_untagged(&self, side: Side) -> bool {
+        self.links[side as usize].len == L3
+    }
+}
+
+/// Usual frames of one side and length, but for what tells them apart.
+pub(in crate::share) struct Mould<'f> {
+    link: [u64; 2],
+    /// The IP header's second to fifth word.
+    middle: u64,
+    udp_len: u16,
+    /// What the IP header's first five words add to its sum, and the lengths, the protocol and the
+    /// filler to the datagram's, as they are loaded: far less than 64 bits.
+    ip_known: u64,
+    udp_known: u64,
+    filler: &'f [u8],
+}
+
+impl Mould<'_> {
+    /// How long frames with so many bytes of payload are, bytes.
+    #[inline(always)]
+    pub(in crate::share) fn len_with(payload_len: usize) -> usize {
+        STAMP + payload_len
+    }
+
+    /// How long the frames are, bytes.
+    #[inline(always)]
+    pub(in crate::share) fn len(&self) -> usize {
+        HEAD + self.filler.len()
+    }
+
+    /// Writes a frame; what follows the stamp too, if `fill` says so.
+    ///
+    /// # Panics
+    /// If `frame` has another length.
+    #[inline(always)]
+    pub(in crate::share) fn put(
         &self,
-        side: Side,
         pair: Pair,
         frame: &mut [u8],
         fill: bool,
@@ -100,41 +156,25 @@ impl Frames {
         digest: u32,
     ) {
         let (head, rest) = frame.split_first_chunk_mut().expect("room for a stamp");
-        if rest.is_empty() {
-            return self.put_head(side, pair, head, (0, 0), stamp, digest);
+        if fill && !self.filler.is_empty() {
+            rest.copy_from_slice(self.filler);
         }
-        if fill {
-            rest.copy_from_slice(&self.filler[..rest.len()]);
-        }
-        let filler = (rest.len(), self.filler_sums[rest.len()].to_be().into());
-        self.put_head(side, pair, head, filler, stamp, digest);
+        self.put_head(pair, head, stamp, digest);
     }
 
-    /// Writes all but the filler, of which length and sum are given.
     #[inline(always)]
-    fn put_head(
-        &self,
-        side: Side,
-        pair: Pair,
-        head: &mut [u8; HEAD],
-        filler: (usize, u64),
-        stamp: Stamp,
-        digest: u32,
-    ) {
-        const DONT_FRAGMENT_TTL_UDP: u64 = 0x4000_4011;
-        let udp_len = (UDP_LEN + STAMP_LEN + filler.0) as u16;
-        let total_len = u64::from(udp_len) + IP_LEN as u64;
-        let middle = (total_len << 48 | DONT_FRAGMENT_TTL_UDP).to_be();
+    fn put_head(&self, pair: Pair, head: &mut [u8; HEAD], stamp: Stamp, digest: u32) {
         let addresses = pair.addresses.to_be();
-        let transport = (u64::from(pair.ports) << 32 | u64::from(udp_len) << 16).to_be();
+        let transport = (u64::from(pair.ports) << 32 | u64::from(self.udp_len) << 16).to_be();
         let [number, facts, last] = stamp.words(digest);
-        let known = pseudo(udp_len) + filler.1;
-        let ip = Sum::of_loaded([0x4500_u16.to_be().into(), middle, addresses]).checksum();
-        let udp = Sum::of_loaded([known, addresses, transport, number, facts, last]).checksum();
-        let link = &self.links[side as usize].words;
-        head[..8].copy_from_slice(&link[0].to_ne_bytes());
-        head[8..16].copy_from_slice(&link[1].to_ne_bytes());
-        head[16..24].copy_from_slice(&middle.to_ne_bytes());
+        // What is far shorter than 64 bits is added without carries.
+        let addresses_sum = halves(addresses);
+        let ip = Sum::of_loaded([self.ip_known + addresses_sum]).checksum();
+        let short = self.udp_known + addresses_sum + u64::from(pair.ports.to_be()) + last;
+        let udp = Sum::of_loaded([short, number, facts]).checksum();
+        head[..8].copy_from_slice(&self.link[0].to_ne_bytes());
+        head[8..16].copy_from_slice(&self.link[1].to_ne_bytes());
+        head[16..24].copy_from_slice(&self.middle.to_ne_bytes());
         head[24..26].copy_from_slice(&ip.to_be_bytes());
         head[26..34].copy_from_slice(&addresses.to_ne_bytes());
         head[34..42].copy_from_slice(&transport.to_ne_bytes());
@@ -147,6 +187,12 @@ impl Frames {
 #[inline(always)]
 fn pseudo(udp_len: u16) -> u64 {
     u64::from(u16::from(IP_UDP).to_be()) + u64::from(udp_len.to_be())
+}
+
+/// A number that adds as much to a sum as this one, of 33 bits at most.
+#[inline(always)]
+fn halves(word: u64) -> u64 {
+    (word >> 32) + (word & 0xffff_ffff)
 }
 
 /// Words of a frame at fixed places.

@@ -11,6 +11,7 @@ mod usual;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use krono_core::frame::MemFrame;
 use krono_core::packet::{Mac, Side};
 use krono_io::Hugepages;
 
@@ -71,14 +72,25 @@ fn close() -> Stage {
 /// What a faulty translator makes of a frame that comes out by a side.
 type Fault = Box<dyn FnMut(Side, Vec<u8>) -> Vec<(Side, Vec<u8>)>>;
 
+/// The ways that packets can take through a share, of which the same must come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// One by one, usual ones recognised.
+    One,
+    /// As runs, where they are usual, of one packet each.
+    Run,
+    /// One by one, none recognised.
+    FullWay,
+}
+
 /// Shares on both sides of a translator, and a clock.
 struct World {
     shares: Vec<Share>,
     nat: Nat,
     fault: Fault,
     now_ns: u64,
-    /// No frame is recognised as a usual one.
-    all_the_full_way: bool,
+    /// How packets are made and taken.
+    by: By,
     /// Frames on their way to a side.
     wire: VecDeque<(Side, Vec<u8>)>,
 }
@@ -94,7 +106,7 @@ impl World {
             nat: Nat::new(&setups[0].links),
             fault: Box::new(|side, frame| vec![(side, frame)]),
             now_ns: 5_000_000_000,
-            all_the_full_way: false,
+            by: By::One,
             wire: VecDeque::new(),
         }
     }
@@ -109,14 +121,28 @@ impl World {
     fn send(&mut self, packets: u32) {
         for _ in 0..packets {
             for index in 0..self.shares.len() {
-                let mut buffer = [0; FRAME_MAX + 4];
-                if let Some((side, len)) = self.shares[index].next(self.now_ns, &mut buffer) {
-                    self.through_nat(side, buffer[..len].to_vec());
+                if let Some((side, frame)) = self.next(index) {
+                    self.through_nat(side, frame);
                 }
             }
             self.deliver();
             self.now_ns += 10_000;
         }
+    }
+
+    /// The next frame of a share, and the side that it goes out of.
+    fn next(&mut self, share: usize) -> Option<(Side, Vec<u8>)> {
+        let share = &mut self.shares[share];
+        if self.by == By::Run {
+            let mut buffers = [MemFrame::new(&[])];
+            if share.next_run(self.now_ns, &mut buffers[..], 1) == 1 {
+                assert_eq!(share.run_len(), Some(buffers[0].bytes().len()));
+                return Some((Side::Inside, buffers[0].bytes().to_vec()));
+            }
+        }
+        let mut buffer = [0; FRAME_MAX + 4];
+        let (side, len) = share.next(self.now_ns, &mut buffer)?;
+        Some((side, buffer[..len].to_vec()))
     }
 
     /// A frame that was sent out of a side goes through the translator.
@@ -151,10 +177,18 @@ impl World {
 
     fn taken(&mut self, share: usize, side: Side, frame: &mut [u8]) -> Taken {
         let share = &mut self.shares[share];
-        if self.all_the_full_way {
-            return share.take_any(side, frame, self.now_ns);
+        match self.by {
+            By::One => share.take(side, frame, self.now_ns),
+            By::FullWay => share.take_any(side, frame, self.now_ns),
+            By::Run => {
+                let (mut frames, mut answers) = ([MemFrame::new(frame)], 0);
+                if share.take_run(side, &mut frames[..], 0, self.now_ns, &mut answers) == 0 {
+                    return share.take_any(side, frame, self.now_ns);
+                }
+                frame.copy_from_slice(frames[0].bytes());
+                if answers == 1 { Taken::Answer(frame.len()) } else { Taken::Done }
+            }
         }
-        share.take(side, frame, self.now_ns)
     }
 
     /// Runs a stage with an end of its own.

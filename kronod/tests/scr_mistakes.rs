@@ -78,13 +78,13 @@ fn tables_that_do_not_fit_in_memory() {
         load_text("k.yaml", &text(scr, ""), &memory)
             .map_or_else(|m| m.to_string(), |_| String::new())
     };
-    // Sets of a word of tags and eight entries of 8 bytes, each made for four, in four replicas and
+    // Sets of 64 bytes, each made for four sources, in four replicas and
     // the one that carries states.
     let workers = "workers: [ 1, 2, 3, 4 ]";
     assert_eq!(said(&format!("{{ program: ddos, {workers}, ddos: {{ sources: 16M }} }}")), "");
     assert_eq!(
         said(&format!("{{ program: ddos, {workers}, ddos: {{ sources: 64M }} }}")),
-        "k.yaml:7: shards[0].scr.ddos.sources: 512M of packet buffers and 5760M of tables do not \
+        "k.yaml:7: shards[0].scr.ddos.sources: 512M of packet buffers and 5G of tables do not \
          fit in memory; expected at most 4G together"
     );
 }

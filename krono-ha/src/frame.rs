@@ -17,7 +17,7 @@
 //! | 49 | the sender's place in the shard's preference, 0 first |
 //! | 50–51 | facts, see [`facts`] |
 //! | 52–55 | request that this answers, or makes |
-//! | 56–63 | position in the stream of changes: the frame's own if it is of the stream, else the last |
+//! | 56–63 | position in the stream of changes: the frame's own if it is of it, else the last |
 //! | 64–71 | the receiver's incarnation, as the sender last heard it; 0 before |
 //! | 72–79 | position in the receiver's stream up to which the sender has everything |
 //! | 80–83 | changes that wait to be sent |

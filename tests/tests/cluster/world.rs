@@ -339,7 +339,8 @@ impl<'m> World<'m> {
             entries_max: config().sessions,
             flush_polls: 2,
             walk_budget: 16,
-            tend_budget: 64,
+            // Less than there are, so that all walks have changes in between.
+            tend_budget: 7,
             heartbeat_ns: 15_000_000,
             silence_ns: 80_000_000,
             linger_ns: 60_000_000,

@@ -218,6 +218,32 @@ fn the_master_wins_and_the_past_does_not() {
             }
         }
         bed.nat.assert_consistent();
+        // That something is gone is the master's to say.
+        let essence = bed.nat.essence(0).expect("a session");
+        let taken = bed.nat.take(&Nat::gone(&essence), standing, bed.now, &mut ());
+        assert_eq!(taken, Taken::Gone);
+        assert_eq!(bed.nat.essence(0).is_none(), standing == Standing::Master);
+    }
+}
+
+/// Of two states of a connection the one further along counts, unless the master speaks.
+#[test]
+fn states_of_the_past_count_if_they_are_further_along() {
+    let mut one = Bed::new(&config());
+    let (src, dst) = ("100.64.0.1:5000", "203.0.113.1:443");
+    let public = one.tcp_out(src, dst, syn(100)).unwrap();
+    let opening = one.nat.tell(0, one.now).unwrap();
+    one.tcp_back(dst, public, syn_ack(500, 101)).unwrap();
+    let open = one.nat.tell(0, one.now).unwrap();
+    let state = |bed: &Bed| bed.nat.view(0, bed.now).map(|view| view.state);
+    for (standing, back) in [(Standing::Past, "established"), (Standing::Master, "syn_sent")] {
+        let mut bed = Bed::new(&config());
+        let _ = bed.nat.take(&opening, Standing::Master, bed.now, &mut ());
+        assert_eq!(state(&bed), Some("syn_sent"));
+        let _ = bed.nat.take(&open, standing, bed.now, &mut ());
+        assert_eq!(state(&bed), Some("established"));
+        let _ = bed.nat.take(&opening, standing, bed.now, &mut ());
+        assert_eq!(state(&bed), Some(back));
     }
 }
 

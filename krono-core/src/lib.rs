@@ -31,3 +31,4 @@ pub mod shard;
 pub mod steering;
 pub mod table;
 pub mod time;
+pub mod twin;

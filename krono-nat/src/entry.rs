@@ -74,9 +74,11 @@ impl Flags {
     pub(crate) const HAIRPIN: Flags = Flags(0x08);
     /// A static mapping.
     pub(crate) const STATIC: Flags = Flags(0x10);
+    /// A mapping that a twin may know.
+    pub(crate) const TOLD: Flags = Flags(0x20);
 
     /// What a mapping keeps when its own session ends.
-    const OF_MAPPING: Flags = Flags::STATIC;
+    const OF_MAPPING: Flags = Flags(Flags::STATIC.0 | Flags::TOLD.0);
 
     #[inline]
     pub(crate) const fn has(self, other: Flags) -> bool {
@@ -207,6 +209,11 @@ impl Entry {
         self.remote_port = 0;
         self.connection = Connection::default();
         self.flags.0 &= Flags::OF_MAPPING.0;
+    }
+
+    /// The mapping of this session, if it is not one by itself; what else has it, itself.
+    pub(crate) fn mapping_at(&self, index: u32) -> u32 {
+        if self.kind() == EntryKind::Session { self.owner } else { index }
     }
 
     /// Whether a mapping has nothing left to live for.

@@ -2,6 +2,8 @@
 
 use krono_core::packet::{Endpoint, Protocol};
 
+use crate::tcp::State;
+
 /// One change. For each `index` changes come in order: created, updated …, deleted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -17,6 +19,10 @@ pub struct Event {
     pub outside: Endpoint,
     /// The session's remote endpoint; unspecified for mappings.
     pub remote: Endpoint,
+    /// Where the TCP connection of a session stands now, or stood at its end.
+    pub state: Option<State>,
+    /// Where it stood before an update.
+    pub before: Option<State>,
 }
 
 /// The kinds of change.

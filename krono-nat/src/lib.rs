@@ -20,6 +20,7 @@ mod replica;
 mod statics;
 mod subscribers;
 mod tcp;
+mod twin;
 mod view;
 
 pub use events::{Change, Event};
@@ -27,4 +28,6 @@ pub use memory::memory_bytes;
 pub use nat::{Nat, Probe};
 pub use record::Record;
 pub use replica::{Replica, Shipment};
+pub use tcp::State as TcpState;
+pub use twin::SessionRecord;
 pub use view::{Counts, SessionView};

@@ -5,7 +5,7 @@ use krono_core::deadlines::Deadlines;
 use krono_core::drop::DropReason;
 use krono_core::freelist::FreeList;
 use krono_core::hash::HashKey;
-use krono_core::ports::{BankState, Pool, Ports, PortsMemory, TakenPorts};
+use krono_core::ports::{BankState, Part, Pool, Ports, PortsMemory, TakenPorts};
 use krono_core::table::{Bucket, FlowTable};
 use krono_core::time::Ticks;
 use rand_chacha::ChaCha8Rng;
@@ -77,6 +77,23 @@ impl<'m> Nat<'m> {
     /// # Panics
     /// If the block is too small.
     pub fn new(config: &Config, memory: &'m mut [u8], now: Ticks) -> Result<Self, DropReason> {
+        Nat::with_part(config, Part::ALL, memory, now)
+    }
+
+    /// [`Nat::new`] for a translator that gives out ports of one part only, because a twin gives
+    /// out the others.
+    ///
+    /// # Errors
+    /// As [`Nat::new`].
+    ///
+    /// # Panics
+    /// Likewise; or if there is no port in the part.
+    pub fn with_part(
+        config: &Config,
+        part: Part,
+        memory: &'m mut [u8],
+        now: Ticks,
+    ) -> Result<Self, DropReason> {
         let sizes = Sizes::of(config);
         let carver = &mut Carver::new(memory);
         let entries = carver.take::<Entry>(sizes.entries);
@@ -96,7 +113,7 @@ impl<'m> Nat<'m> {
             entries,
             table,
             deadlines,
-            ports: Ports::new(Pool::new(&config.pool), config.ports.clone(), ports),
+            ports: Ports::new(Pool::new(&config.pool), config.ports.clone(), part, ports),
             subscribers: Subscribers::new(subscribers, subscriber_table, hash.clone()),
             hash,
             rng: ChaCha8Rng::from_seed(config.seed),
@@ -107,6 +124,7 @@ impl<'m> Nat<'m> {
             told: Told::default(),
             further: 0,
             untranslated: 0,
+            known: now,
         };
         nat.swap_policy(&mut config.policy.clone(), now, &mut ())?;
         Ok(nat)

@@ -14,7 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::config::{Filtering, Policy};
 use crate::entry::{Entry, EntryKind, Flags, Key};
-use crate::events::{Change, Event};
+use crate::events::Event;
 use crate::record::Record;
 use crate::subscribers::{Subscribers, Told};
 use crate::tcp::{State, Timer};
@@ -38,6 +38,8 @@ pub struct Nat<'m> {
     pub(crate) further: u32,
     /// Live untranslated sessions.
     pub(crate) untranslated: u32,
+    /// A twin knows all changes up to and in this tick.
+    pub(crate) known: Ticks,
 }
 
 /// Where a record's mapping seems to be; a hint, see [`Program`]: 24 bytes.
@@ -512,7 +514,7 @@ impl Nat<'_> {
         let before = connection.state();
         let timer = connection.advance(from, &record.tcp);
         if connection.state() != before {
-            self.emit(Change::SessionUpdated, session, events);
+            self.emit_update(session, before, events);
         }
         timer
     }
@@ -557,7 +559,7 @@ impl Nat<'_> {
 
 /// How long a session lives without a packet from inside while nothing happens in it.
 #[inline(always)]
-fn steady_timeout(policy: &Policy, protocol: Protocol) -> Span {
+pub(crate) fn steady_timeout(policy: &Policy, protocol: Protocol) -> Span {
     match protocol {
         Protocol::Udp => policy.timeouts.udp,
         Protocol::Tcp => policy.timeouts.tcp_established,

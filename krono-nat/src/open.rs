@@ -14,7 +14,7 @@ use crate::entry::{Entry, EntryKind, Flags, Key};
 use crate::events::{Change, Event};
 use crate::nat::{Decision, Nat, refuse, timeout};
 use crate::record::Record;
-use crate::tcp::Connection;
+use crate::tcp::{Connection, State};
 
 /// So far ahead a free record is fetched on a guess.
 const FREE_AHEAD: usize = 4;
@@ -399,8 +399,13 @@ impl Nat<'_> {
         self.emit(Change::MappingDeleted, mapping, events);
         let entry = &self.entries[mapping as usize];
         let (protocol, outside) = (entry.protocol(), entry.translation.outside());
+        let (hold, is_told) = (self.policy.timeouts.port_hold, entry.flags.has(Flags::TOLD));
         self.subscribers.release(entry.subscriber, protocol);
-        self.ports.release(protocol, outside, now, self.policy.timeouts.port_hold);
+        if is_told {
+            self.ports.release_told(protocol, outside, now, self.known, hold);
+        } else {
+            self.ports.release(protocol, outside, now, hold);
+        }
         self.destroy(mapping);
     }
 
@@ -498,7 +503,7 @@ impl Nat<'_> {
         self.policy.exclude.iter().any(|net| is_in(remote.addr, net))
     }
 
-    fn is_public(&self, endpoint: Endpoint) -> bool {
+    pub(crate) fn is_public(&self, endpoint: Endpoint) -> bool {
         self.ports.pool().index(endpoint.addr).is_some()
     }
 
@@ -517,6 +522,28 @@ impl Nat<'_> {
             inside: entry.translation.inside(),
             outside: entry.translation.outside(),
             remote,
+            state: if of_mapping { None } else { entry.connection.state() },
+            before: None,
+        });
+    }
+
+    /// A session's connection has left a state.
+    pub(crate) fn emit_update(
+        &self,
+        session: u32,
+        before: Option<State>,
+        events: &mut impl Events<Event>,
+    ) {
+        let entry = &self.entries[session as usize];
+        events.emit(Event {
+            change: Change::SessionUpdated,
+            index: session,
+            protocol: entry.protocol(),
+            inside: entry.translation.inside(),
+            outside: entry.translation.outside(),
+            remote: entry.remote(),
+            state: entry.connection.state(),
+            before,
         });
     }
 }

@@ -10,9 +10,9 @@
 use krono_core::packet::{Side, TcpFlags, TcpMeta};
 
 /// Where a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-pub(crate) enum State {
+pub enum State {
     /// SYN from inside seen, none from outside ("V6 INIT").
     OpeningInside = 1,
     /// SYN from outside seen, none from inside ("V4 INIT").
@@ -44,7 +44,7 @@ impl State {
         }
     }
 
-    const fn from_byte(byte: u8) -> Option<State> {
+    pub(crate) const fn from_byte(byte: u8) -> Option<State> {
         Some(match byte {
             1 => State::OpeningInside,
             2 => State::OpeningOutside,
@@ -57,7 +57,8 @@ impl State {
         })
     }
 
-    pub(crate) const fn name(self) -> &'static str {
+    /// The name on screen.
+    pub const fn name(self) -> &'static str {
         match self {
             State::OpeningInside => "syn_sent",
             State::OpeningOutside => "syn_received",
@@ -96,11 +97,16 @@ pub(crate) struct Connection {
     window: u16,
     /// Window scales of both SYNs, one more than in the option; 0 if there was none.
     scale: [u8; 2],
+    /// A [`State`], with [`ADOPTED`] or without.
     state: u8,
     /// How `expects` is known: not at all, or one of the constants below.
     known: u8,
     reserved: [u8; 2],
 }
+
+/// Another server followed the connection so far, and numbers have moved on since it told of them.
+/// So no segment is steady before the inside has told them.
+const ADOPTED: u8 = 0x80;
 
 /// The number after a SYN from outside: anybody's claim.
 const CLAIMED: u8 = 1;
@@ -130,13 +136,31 @@ impl Connection {
         connection
     }
 
+    /// A connection that another server has followed up to `state`; `sent` is where the inside was
+    /// when it came there.
+    pub(crate) fn adopted(state: State, scale: [u8; 2], sent: u32) -> Connection {
+        Connection { state: state as u8 | ADOPTED, scale, sent, ..Connection::default() }
+    }
+
     pub(crate) fn state(&self) -> Option<State> {
-        State::from_byte(self.state)
+        State::from_byte(self.state & !ADOPTED)
+    }
+
+    /// What [`Connection::adopted`] wants besides the state.
+    pub(crate) fn numbers(&self) -> ([u8; 2], u32) {
+        (self.scale, self.sent)
+    }
+
+    fn set_state(&mut self, state: State) {
+        self.state = self.state & ADOPTED | state as u8;
     }
 
     /// Takes one segment from `from` and says what it means for the timer.
     pub(crate) fn advance(&mut self, from: Side, segment: &TcpMeta) -> Timer {
         let Some(state) = self.state() else { return Timer::Keep };
+        if self.state & ADOPTED != 0 && from == Side::Inside {
+            (self.sent, self.known, self.state) = (end_of(segment), 0, state as u8);
+        }
         let flags = segment.flags;
         if flags.has(TcpFlags::RST) {
             return self.reset(state, from, segment);
@@ -179,7 +203,7 @@ impl Connection {
         if state.is_closing() || !self.takes_reset(from, segment) {
             return Timer::Keep;
         }
-        self.state = State::Reset as u8;
+        self.set_state(State::Reset);
         Timer::Shorten
     }
 
@@ -192,7 +216,7 @@ impl Connection {
                 self.note_syn(from, syn);
                 // The second SYN may be a SYN-ACK or that of a simultaneous open.
                 if state != State::opening(from) {
-                    self.state = State::Established as u8;
+                    self.set_state(State::Established);
                 }
             }
             // The second half of a simultaneous open, or a retransmission of it.
@@ -208,9 +232,9 @@ impl Connection {
 
     fn finish(&mut self, state: State, from: Side) -> Timer {
         match state {
-            State::Established => self.state = State::finished(from) as u8,
+            State::Established => self.set_state(State::finished(from)),
             State::FinInside | State::FinOutside if state != State::finished(from) => {
-                self.state = State::FinBoth as u8;
+                self.set_state(State::FinBoth);
                 return Timer::Shorten;
             }
             State::FinBoth | State::Reset => return Timer::Keep,
@@ -224,7 +248,7 @@ impl Connection {
             // The last acknowledgements of a connection do not keep it alive.
             State::FinBoth => return Timer::Keep,
             // The RST was lost or refused by its receiver: the connection goes on.
-            State::Reset => self.state = State::Established as u8,
+            State::Reset => self.set_state(State::Established),
             _ => {}
         }
         Timer::Restart
@@ -327,6 +351,33 @@ mod tests {
         connection.advance(Inside, &segment(ACK, 101, 501));
         assert_eq!(connection.state(), Some(State::Established));
         connection
+    }
+
+    /// What another server told of a connection is old when this one takes it over.
+    #[test]
+    fn an_adopted_connection_learns_its_numbers_from_the_inside() {
+        let scales = [1, 8];
+        let adopted = Connection::adopted(State::Established, scales, 4_000_000_000);
+        assert_eq!(adopted.state(), Some(State::Established));
+        assert!(!adopted.is_steady(&segment(ACK, 7, 9)), "nothing is known of its numbers");
+        let mut connection = adopted;
+        // A reset that nobody can have guessed may still be refused, a forged one must be.
+        assert_eq!(connection.advance(Outside, &segment(RST, 9, 0)), Timer::Keep);
+        assert_eq!(connection.advance(Outside, &segment(ACK, 9, 7)), Timer::Restart);
+        assert!(!connection.is_steady(&segment(ACK, 7, 9)));
+        assert_eq!(connection.advance(Inside, &segment(ACK, 7, 9)), Timer::Restart);
+        assert!(connection.is_steady(&segment(ACK, 7, 9)));
+        assert_eq!(connection.numbers(), (scales, 7));
+        assert_eq!(connection.advance(Outside, &segment(RST, 9, 0)), Timer::Shorten);
+        // The inside may end it at once, wherever its numbers are.
+        let mut connection = adopted;
+        assert_eq!(connection.advance(Inside, &segment(RST, 1_000_000_000, 0)), Timer::Shorten);
+        // A state that the outside changes does not make the numbers known.
+        let mut connection = adopted;
+        assert_eq!(connection.advance(Outside, &segment(FIN, 9, 7)), Timer::Restart);
+        assert_eq!(connection.state(), Some(State::FinOutside));
+        connection.advance(Inside, &segment(ACK, 1_000_000_000, 10));
+        assert_eq!(connection.numbers(), (scales, 1_000_000_000));
     }
 
     #[test]

@@ -93,6 +93,12 @@ impl Nat<'_> {
         })
     }
 
+    /// How many public ports of a protocol new mappings could get now.
+    pub fn free_ports(&self, protocol: Protocol) -> u64 {
+        let addresses = 0..self.ports.pool().len() as u32;
+        addresses.map(|address| u64::from(self.ports.free(protocol, address))).sum()
+    }
+
     /// Who has this public endpoint: the inside endpoint of its mapping.
     pub fn owner(&self, protocol: Protocol, outside: Endpoint) -> Option<Endpoint> {
         match self.ports.lookup(protocol, outside) {

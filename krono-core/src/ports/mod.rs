@@ -17,6 +17,11 @@
 //! port is held for a while (RFC 6888, REQ-8) in a queue that is threaded through the entries, so
 //! that memory is the same however many ports are held.
 //!
+//! Where a twin on another server may serve in a shard's place, each of the two gives out ports of
+//! its own [`Part`] only, and a port of which the twin was told goes to nobody else before the twin
+//! has acknowledged that it is free ([`Ports::release_told`]). So no port has two owners, however
+//! long the two do not hear of each other. It costs the ports of the other's part.
+//!
 //! All state lies in slices that the house hands in. Memory of zeros is a shard with every port
 //! free, and construction does not touch it.
 
@@ -53,11 +58,17 @@ const VISITED_BY_TICK: usize = 16;
 /// The first port that is not a system port (RFC 6335, section 6).
 const FIRST_USER_PORT: u16 = 1024;
 
-/// The index of the class of system ports, 1 to 1023.
+/// The index of the class of system ports, 1 to 1023, within a part.
 const SYSTEM: usize = 0;
 
 /// The index of the class of all others.
 const USER: usize = 1;
+
+/// Classes of a part.
+const KINDS: usize = 2;
+
+/// Waiting ports that a release settles on its way: more than one, so that the queue shrinks.
+const SETTLED_BY_RELEASE: u32 = 2;
 
 /// What a public endpoint is to a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +84,21 @@ pub enum Lookup {
     Owned(u32),
 }
 
+/// Which ports of its range a shard gives out, where a twin gives out the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// How many of the ports, counted from the lowest, are the first part: percent, of the system
+    /// ports and of the others. Both servers must say the same.
+    pub first_percent: u8,
+    /// Whether this shard's part is the first.
+    pub is_first: bool,
+}
+
+impl Part {
+    /// All ports, for a shard without twin.
+    pub const ALL: Part = Part { first_percent: 100, is_first: true };
+}
+
 /// How many ports of the pool are what, for one protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -80,6 +106,8 @@ pub struct Counts {
     pub free: u64,
     /// Released ports that wait for their hold to be over.
     pub held: u64,
+    /// Released ports that a twin may take for owned.
+    pub waiting: u64,
     /// Ports of mappings, with those static ones that lie outside of the configured range.
     pub owned: u64,
 }
@@ -118,11 +146,18 @@ impl PortsSizes {
 /// The public address and port allocator of a shard.
 pub struct Ports<'m> {
     pool: Pool,
-    /// The ports that may be given out, by protocol and class.
+    /// The ports that may be given out, by protocol and class: those of the first part, then those
+    /// of the second.
     ranges: [[PortRange; CLASSES]; Protocol::COUNT],
+    /// The first class of the own part.
+    own_class: usize,
+    /// Whether the other part is given out as well, where the own one has nothing left.
+    is_alone: bool,
     memory: PortsMemory<'m>,
     /// The bank that `tick` looks at next: index of the protocol, and of the address.
     next_bank: (usize, u32),
+    /// The bank that `settle` looks at next.
+    next_settled: usize,
 }
 
 impl<'m> Ports<'m> {
@@ -133,21 +168,39 @@ impl<'m> Ports<'m> {
     }
 
     /// The allocator of this pool. UDP and TCP ports are given out from `range`, but never port
-    /// 0; ICMP identifiers are all 65,536.
+    /// 0; ICMP identifiers are all 65,536. Only those of `part` are, until [`Ports::set_alone`].
     ///
     /// # Panics
     /// If the pool or the range is empty, or `memory` is not of the size that [`Ports::memory`]
     /// asks for.
-    pub fn new(pool: Pool, range: RangeInclusive<u16>, memory: PortsMemory<'m>) -> Self {
+    pub fn new(
+        pool: Pool,
+        range: RangeInclusive<u16>,
+        part: Part,
+        memory: PortsMemory<'m>,
+    ) -> Self {
         let sizes = Self::memory(pool.len());
         assert!(sizes.banks > 0, "a pool has an address");
         assert_eq!(memory.entries.len(), sizes.entries, "the dense arrays fit the pool");
         assert_eq!(memory.taken.len(), sizes.taken, "a bit for each port fits the pool");
         assert_eq!(memory.banks.len(), sizes.banks, "the banks fit the pool");
-        let ranges = Protocol::ALL.map(|protocol| class_ranges(protocol, &range));
-        let is_empty = |classes: &[PortRange; CLASSES]| classes.iter().all(|r| r.is_empty());
-        assert!(!ranges.iter().any(is_empty), "the range of ports {range:?} has a port");
-        Ports { pool, ranges, memory, next_bank: (0, 0) }
+        let ranges = Protocol::ALL.map(|protocol| class_ranges(protocol, &range, part));
+        let own_class = if part.is_first { 0 } else { KINDS };
+        let is_empty = |classes: &[PortRange; CLASSES]| {
+            classes[own_class..][..KINDS].iter().all(|range| range.is_empty())
+        };
+        assert!(
+            !ranges.iter().any(is_empty),
+            "the range of ports {range:?} has a port of {part:?}"
+        );
+        let (is_alone, next_bank, next_settled) = (false, (0, 0), 0);
+        Ports { pool, ranges, own_class, is_alone, memory, next_bank, next_settled }
+    }
+
+    /// Whether the other part is given out as well from now on: only while its owner certainly
+    /// gives out none, and no mapping of its is unknown here.
+    pub fn set_alone(&mut self, is_alone: bool) {
+        self.is_alone = is_alone;
     }
 
     /// Becomes what `other` is, of the same pool and range.
@@ -158,7 +211,8 @@ impl<'m> Ports<'m> {
         self.memory.entries.copy_from_slice(other.memory.entries);
         self.memory.taken.as_mut_bytes().copy_from_slice(other.memory.taken.as_bytes());
         self.memory.banks.copy_from_slice(other.memory.banks);
-        self.next_bank = other.next_bank;
+        (self.next_bank, self.next_settled) = (other.next_bank, other.next_settled);
+        self.is_alone = other.is_alone;
     }
 
     /// Adds which ports are taken, by whom, and which are given next.
@@ -172,6 +226,15 @@ impl<'m> Ports<'m> {
         }
         digest.add_all(self.memory.banks);
         digest.add((self.next_bank.0 as u64) << 32 | u64::from(self.next_bank.1));
+    }
+
+    /// Adds the addresses, and how their ports are shared out.
+    pub fn add_settings_to(&self, digest: &mut Digest) {
+        self.pool.addresses().for_each(|block| digest.add(block));
+        for range in self.ranges.iter().flatten() {
+            let (first, last) = range.bounds().unwrap_or_default();
+            digest.add(u64::from(first) << 32 | u64::from(last));
+        }
     }
 
     /// The addresses.
@@ -229,8 +292,13 @@ impl<'m> Ports<'m> {
     /// If the pool has no such address; so does everything that takes an index.
     pub fn free(&self, protocol: Protocol, address: u32) -> u32 {
         let state = &self.memory.banks[self.bank(protocol, address)];
-        let [system, user] = &self.ranges[protocol as usize];
-        system.len() - state.classes[SYSTEM].taken + user.len() - state.classes[USER].taken
+        let free = |part: usize| {
+            let of = |class: usize| {
+                self.ranges[protocol as usize][class].len() - state.classes[class].taken
+            };
+            of(part + SYSTEM) + of(part + USER)
+        };
+        free(self.own_class) + if self.is_alone { free(self.own_class ^ KINDS) } else { 0 }
     }
 
     /// Gives a random free port of the pool address with this index to `mapping`; `None` if there is
@@ -250,13 +318,20 @@ impl<'m> Ports<'m> {
         address: u32,
         inside_port: u16,
         mapping: u32,
-        random: impl FnMut() -> u32,
+        mut random: impl FnMut() -> u32,
         now: Ticks,
     ) -> Option<Endpoint> {
-        let class = self.class_wanted(protocol, inside_port);
-        let mut class = self.class(protocol, self.bank(protocol, address), class);
+        let (bank, kind) = (self.bank(protocol, address), self.class_wanted(protocol, inside_port));
+        let mut class = self.class(protocol, bank, kind);
         class.free_due(now, FREED_BY_ALLOCATION);
-        let port = class.allocate(mapping, random)?;
+        let port = match class.allocate(mapping, &mut random) {
+            Some(port) => port,
+            None if self.is_alone => {
+                let mut others = self.class(protocol, bank, kind ^ KINDS);
+                others.allocate_of_others(mapping, &mut random, now)?
+            }
+            None => return None,
+        };
         Some(Endpoint::new(self.pool.address(address), port))
     }
 
@@ -280,22 +355,76 @@ impl<'m> Ports<'m> {
     ///
     /// # Panics
     /// If no mapping owns the endpoint, or `hold` exceeds [`HOLD_MAX`].
+    #[inline]
     pub fn release(&mut self, protocol: Protocol, endpoint: Endpoint, now: Ticks, hold: Span) {
-        let owned =
-            self.slot(protocol, endpoint).filter(|s| matches!(self.at(*s), Lookup::Owned(_)));
-        let slot = owned.unwrap_or_else(|| panic!("no mapping owns {protocol} {endpoint}"));
+        let slot = self.owned_slot(protocol, endpoint);
         let bank = slot / PORTS;
         match self.class_holding(protocol, endpoint.port) {
-            None => {
-                self.memory.entries[slot] = 0;
-                self.memory.taken[bank].remove(endpoint.port);
-                self.memory.banks[bank].owned_outside -= 1;
-            }
+            None => self.release_outside(slot),
             Some(class) if hold == Span(0) => {
                 self.class(protocol, bank, class).free(endpoint.port);
             }
             Some(class) => self.class(protocol, bank, class).hold(endpoint.port, now, hold),
         }
+    }
+
+    /// Takes an owned port from its mapping, of which a twin was told: it waits until the twin
+    /// knows all changes of this tick and before ([`Ports::settle`]), and is held from then on.
+    /// `known` is the last tick of which it knows all.
+    ///
+    /// # Panics
+    /// If no mapping owns the endpoint.
+    #[inline(never)]
+    pub fn release_told(
+        &mut self,
+        protocol: Protocol,
+        endpoint: Endpoint,
+        now: Ticks,
+        known: Ticks,
+        hold: Span,
+    ) {
+        let slot = self.owned_slot(protocol, endpoint);
+        let Some(class) = self.class_holding(protocol, endpoint.port) else {
+            // Nobody is given that one anyway.
+            return self.release_outside(slot);
+        };
+        let mut class = self.class(protocol, slot / PORTS, class);
+        class.settle(known, now, hold, SETTLED_BY_RELEASE);
+        class.wait(endpoint.port, now);
+    }
+
+    /// Lets ports go that waited for a twin, which now knows all changes up to and in the tick
+    /// `known`: they are held for `hold` from now on. Looks at a bounded number of ports and banks,
+    /// going round.
+    pub fn settle(&mut self, known: Ticks, now: Ticks, hold: Span) {
+        let mut budget = FREED_BY_TICK;
+        for _ in 0..VISITED_BY_TICK.min(self.memory.banks.len()) {
+            let bank = self.next_settled;
+            let protocol = Protocol::ALL[bank / self.pool.len()];
+            for class in 0..CLASSES {
+                budget -= self.class(protocol, bank, class).settle(known, now, hold, budget);
+            }
+            if budget == 0 {
+                return;
+            }
+            self.next_settled = (bank + 1) % self.memory.banks.len();
+        }
+    }
+
+    /// Frees a port that is in no class.
+    fn release_outside(&mut self, slot: usize) {
+        let bank = slot / PORTS;
+        self.memory.entries[slot] = 0;
+        self.memory.taken[bank].remove((slot % PORTS) as u16);
+        self.memory.banks[bank].owned_outside -= 1;
+    }
+
+    /// The slot of an endpoint that a mapping owns.
+    #[inline(always)]
+    fn owned_slot(&self, protocol: Protocol, endpoint: Endpoint) -> usize {
+        let owned =
+            self.slot(protocol, endpoint).filter(|s| matches!(self.at(*s), Lookup::Owned(_)));
+        owned.unwrap_or_else(|| panic!("no mapping owns {protocol} {endpoint}"))
     }
 
     /// Gives this very endpoint to a (static) `mapping` whatever it was, and says what that was:
@@ -355,9 +484,12 @@ impl<'m> Ports<'m> {
             counts.owned += u64::from(bank.owned_outside);
             for (class, range) in bank.classes.iter().zip(&self.ranges[protocol as usize]) {
                 counts.free += u64::from(range.len() - class.taken);
-                counts.held += u64::from(class.held);
-                counts.owned += u64::from(class.taken - class.held);
+                counts.held += u64::from(class.held.len);
+                counts.owned += u64::from(class.taken - class.held.len);
             }
+            let waiting = bank.waiting.iter().map(|queue| u64::from(queue.len)).sum::<u64>();
+            counts.waiting += waiting;
+            counts.owned -= waiting;
         }
         counts
     }
@@ -370,36 +502,51 @@ impl<'m> Ports<'m> {
         protocol as usize * self.pool.len() + address
     }
 
-    /// The class that an inside port is to be mapped to: its own, if the range has both.
+    /// The class that an inside port is to be mapped to: its own, if the part has both.
     fn class_wanted(&self, protocol: Protocol, inside_port: u16) -> usize {
-        let [system, user] = &self.ranges[protocol as usize];
+        let part = self.own_class;
+        let ranges = &self.ranges[protocol as usize];
         let own = if inside_port < FIRST_USER_PORT { SYSTEM } else { USER };
-        match (system.is_empty(), user.is_empty()) {
+        let kind = match (ranges[part + SYSTEM].is_empty(), ranges[part + USER].is_empty()) {
             (true, _) => USER,
             (_, true) => SYSTEM,
             _ => own,
-        }
+        };
+        part + kind
     }
 
     /// The class that gives out a port; `None` if it lies outside of the range.
+    #[inline]
     fn class_holding(&self, protocol: Protocol, port: u16) -> Option<usize> {
-        self.ranges[protocol as usize].iter().position(|range| range.contains(port))
+        let ranges = &self.ranges[protocol as usize];
+        // That of most ports first.
+        let usual = self.own_class + USER;
+        if ranges[usual].contains(port) {
+            return Some(usual);
+        }
+        ranges.iter().position(|range| range.contains(port))
     }
 
     /// One class of ports of one bank.
     fn class(&mut self, protocol: Protocol, bank: usize, class: usize) -> Class<'_> {
+        let state = &mut self.memory.banks[bank];
         Class {
             entries: &mut self.memory.entries.as_chunks_mut().0[bank],
             taken: &mut self.memory.taken[bank],
-            state: &mut self.memory.banks[bank].classes[class],
+            state: &mut state.classes[class],
+            waiting: &mut state.waiting[class],
             range: self.ranges[protocol as usize][class],
         }
     }
 }
 
 /// The ports of each class that a protocol may be given, out of the configured ones.
-fn class_ranges(protocol: Protocol, range: &RangeInclusive<u16>) -> [PortRange; CLASSES] {
-    match protocol {
+fn class_ranges(
+    protocol: Protocol,
+    range: &RangeInclusive<u16>,
+    part: Part,
+) -> [PortRange; CLASSES] {
+    let [system, user] = match protocol {
         Protocol::Icmp => [PortRange::EMPTY, PortRange::between(0, u16::MAX)],
         Protocol::Udp | Protocol::Tcp => {
             let (first, last) = (*range.start(), *range.end());
@@ -408,5 +555,8 @@ fn class_ranges(protocol: Protocol, range: &RangeInclusive<u16>) -> [PortRange; 
                 PortRange::between(first.max(FIRST_USER_PORT), last),
             ]
         }
-    }
+    };
+    let ([system, others_system], [user, others_user]) =
+        (system.split(part.first_percent), user.split(part.first_percent));
+    [system, user, others_system, others_user]
 }

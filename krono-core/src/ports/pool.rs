@@ -32,6 +32,11 @@ impl Block {
 }
 
 impl Pool {
+    /// The first and the last address of each prefix, as the halves of a number.
+    pub(super) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.blocks.iter().map(|block| u64::from(block.first) << 32 | u64::from(block.last))
+    }
+
     /// The pool of these prefixes.
     ///
     /// # Panics

@@ -23,6 +23,10 @@ impl Memory {
 
     /// The allocator over it, of as many addresses from 198.51.100.0 on.
     fn ports(&mut self, range: RangeInclusive<u16>) -> Ports<'_> {
+        self.part_of_ports(range, Part::ALL)
+    }
+
+    fn part_of_ports(&mut self, range: RangeInclusive<u16>, part: Part) -> Ports<'_> {
         let addresses = self.banks.len() / Protocol::COUNT;
         let prefix = format!("198.51.100.0/{}", 32 - addresses.ilog2());
         let memory = PortsMemory {
@@ -30,7 +34,7 @@ impl Memory {
             taken: &mut self.taken,
             banks: &mut self.banks,
         };
-        Ports::new(Pool::new(&[prefix.parse().unwrap()]), range, memory)
+        Ports::new(Pool::new(&[prefix.parse().unwrap()]), range, part, memory)
     }
 }
 
@@ -54,15 +58,15 @@ fn a_port_goes_from_free_to_owned_to_held_to_free() {
     assert_eq!(ports.lookup(udp, public), Lookup::Owned(7));
     assert_eq!(ports.lookup(tcp, public), Lookup::Free);
     assert_eq!(ports.allocate(udp, 0, 80, 8, || 99, NOW), None);
-    assert_eq!(ports.counts(udp), Counts { free: 0, held: 0, owned: 1 });
+    assert_eq!(ports.counts(udp), Counts { owned: 1, ..Counts::default() });
 
     ports.release(udp, public, NOW, HOLD);
     assert_eq!(ports.lookup(udp, public), Lookup::Held);
-    assert_eq!(ports.counts(udp), Counts { free: 0, held: 1, owned: 0 });
+    assert_eq!(ports.counts(udp), Counts { held: 1, ..Counts::default() });
     assert_eq!(ports.allocate(udp, 0, 80, 8, || 99, Ticks(NOW.0.wrapping_add(HOLD.0))), None);
     ports.tick(Ticks(NOW.0.wrapping_add(HOLD.0 + 5)));
     assert_eq!(ports.lookup(udp, public), Lookup::Free);
-    assert_eq!(ports.counts(udp), Counts { free: 1, held: 0, owned: 0 });
+    assert_eq!(ports.counts(udp), Counts { free: 1, ..Counts::default() });
 }
 
 /// What a port is in the model: held ones may be free from then on.
@@ -154,5 +158,78 @@ fn an_allocator_does_what_a_table_of_all_ports_says() {
             .clone()
             .filter(|port| *port != 0 && !matches!(model[usize::from(*port)], Fate::Owned(_)));
         assert_eq!(counts.free, free.count() as u64, "seed {seed}");
+    }
+}
+
+const FIRST: Part = Part { first_percent: 75, is_first: true };
+const SECOND: Part = Part { is_first: false, ..FIRST };
+
+#[test]
+fn two_parts_have_no_port_in_common_and_all_of_them_together() {
+    for range in [1..=65535, 1024..=1063, 5000..=5001] {
+        let mut seen = vec![0; PORTS];
+        for part in [FIRST, SECOND] {
+            let mut memory = Memory::of(1);
+            let mut ports = memory.part_of_ports(range.clone(), part);
+            let free = ports.free(Protocol::Tcp, 0);
+            let mut random = 17_u32;
+            for inside in [80, 8080] {
+                let next = || {
+                    random = random.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);
+                    random
+                };
+                let mut next = next;
+                while let Some(given) = ports.allocate(Protocol::Tcp, 0, inside, 7, &mut next, NOW)
+                {
+                    seen[usize::from(given.port)] += 1;
+                }
+            }
+            assert_eq!(ports.free(Protocol::Tcp, 0), 0);
+            let given = seen.iter().sum::<u32>();
+            assert_eq!(given, if part.is_first { free } else { range.len() as u32 });
+            // Who is alone has the other part too, of which another allocator gave out the like.
+            ports.set_alone(true);
+            assert_eq!(ports.free(Protocol::Tcp, 0), range.len() as u32 - free);
+            let given = ports.allocate(Protocol::Tcp, 0, 8080, 7, || 5, NOW).expect("a port");
+            assert_eq!(seen[usize::from(given.port)], u32::from(!part.is_first));
+        }
+        assert!(range.clone().all(|port| seen[usize::from(port)] == 1));
+    }
+}
+
+#[test]
+fn a_port_that_a_twin_was_told_of_waits_for_the_twin_and_then_for_its_hold() {
+    let mut memory = Memory::of(1);
+    let mut ports = memory.part_of_ports(5000..=5001, SECOND);
+    let udp = Protocol::Udp;
+    let at = |later: u32| Ticks(NOW.0.wrapping_add(later));
+    let public = ports.allocate(udp, 0, 80, 7, || 99, NOW).expect("a port");
+    ports.release_told(udp, public, at(40), at(30), HOLD);
+    assert_eq!(ports.lookup(udp, public), Lookup::Held);
+    for later in [41, 5000, 80_000] {
+        // The twin knows of what was up to then, so not yet of this.
+        ports.settle(at(36), at(later), HOLD);
+        ports.tick(at(later));
+        assert_eq!(ports.counts(udp), Counts { waiting: 1, free: 1, ..Counts::default() });
+    }
+    ports.settle(at(44), at(90_000), HOLD);
+    assert_eq!(ports.counts(udp), Counts { held: 1, free: 1, ..Counts::default() });
+    ports.tick(at(90_000 + HOLD.0));
+    assert_eq!(ports.lookup(udp, public), Lookup::Held);
+    ports.tick(at(90_000 + HOLD.0 + 5));
+    assert_eq!(ports.counts(udp), Counts { free: 2, ..Counts::default() });
+
+    let at_most = |now: Ticks| Ticks(now.0.wrapping_sub(1));
+    // A static mapping takes a port that waits, first, last or between others.
+    for taken in 0..3 {
+        let mut memory = Memory::of(1);
+        let mut ports = memory.ports(5000..=5002);
+        let mut given: Vec<_> = (0..3)
+            .map(|mapping| ports.allocate(udp, 0, 80, mapping, || 99, NOW).expect("a port"))
+            .collect();
+        given.iter().for_each(|port| ports.release_told(udp, *port, NOW, at_most(NOW), HOLD));
+        assert_eq!(ports.reserve(udp, given.remove(taken), 9), Lookup::Held);
+        ports.settle(at(10), at(10), Span(0));
+        assert_eq!(ports.counts(udp), Counts { owned: 1, free: 2, ..Counts::default() });
     }
 }

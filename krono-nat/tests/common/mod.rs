@@ -8,6 +8,7 @@ use krono_core::drop::DropReason;
 use krono_core::packet::{
     Endpoint, FlowMeta, Kind, Mac, PacketMeta, Protocol, Side, TcpFlags, TcpMeta,
 };
+use krono_core::ports::Part;
 use krono_core::program::{IcmpError, Program, Slot, Verdict};
 use krono_core::router::{Route, Router, RouterConfig, SideConfig};
 use krono_core::shard::{Scratch, Shard};
@@ -73,6 +74,14 @@ impl Bed {
     pub fn starting_at(config: &Config, now: Ticks) -> Bed {
         let memory = Box::leak(carve::heap(Nat::memory_bytes(config)).into_boxed_slice());
         let nat = Nat::new(config, memory.as_mut_bytes(), now).expect("static mappings fit");
+        Bed { nat, now, events: Vec::new(), packets: 0 }
+    }
+
+    /// One that gives out a part of the ports.
+    pub fn of_part(config: &Config, part: Part) -> Bed {
+        let memory = Box::leak(carve::heap(Nat::memory_bytes(config)).into_boxed_slice());
+        let now = Ticks(1000);
+        let nat = Nat::with_part(config, part, memory.as_mut_bytes(), now).expect("nothing static");
         Bed { nat, now, events: Vec::new(), packets: 0 }
     }
 

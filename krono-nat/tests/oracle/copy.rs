@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use krono_core::packet::{Endpoint, Protocol};
 use krono_core::time::Ticks;
-use krono_nat::{Change, Event, Nat, SessionView};
+use krono_nat::{Change, Event, Nat, SessionView, TcpState};
 
 /// Protocol, inside, outside, remote.
 pub type Row = (Protocol, Endpoint, Endpoint, Option<Endpoint>);
@@ -14,7 +14,7 @@ pub type Row = (Protocol, Endpoint, Endpoint, Option<Endpoint>);
 #[derive(Default)]
 pub struct Copy {
     mappings: BTreeMap<u32, Row>,
-    sessions: BTreeMap<u32, Row>,
+    sessions: BTreeMap<u32, (Row, Option<TcpState>)>,
 }
 
 impl Copy {
@@ -36,21 +36,30 @@ impl Copy {
                 assert_eq!(self.mappings.remove(&event.index), Some(mapping), "{event:?}");
             }
             Change::SessionCreated => {
-                assert_eq!(self.sessions.insert(event.index, session), None, "{event:?}");
+                let created = self.sessions.insert(event.index, (session, event.state));
+                assert_eq!(created, None, "{event:?}");
                 let own = self.mappings.get(&event.index);
                 assert!(own.is_none_or(|own| *own == mapping), "{event:?} in {own:?}");
             }
             Change::SessionUpdated => {
-                assert_eq!(self.sessions.get(&event.index), Some(&session), "{event:?}");
+                let updated = self.sessions.insert(event.index, (session, event.state));
+                assert_eq!(updated, Some((session, event.before)), "{event:?}");
             }
             Change::SessionDeleted => {
-                assert_eq!(self.sessions.remove(&event.index), Some(session), "{event:?}");
+                let deleted = self.sessions.remove(&event.index);
+                assert_eq!(deleted, Some((session, event.state)), "{event:?}");
             }
         }
     }
 
     pub fn sessions(&self) -> BTreeSet<Row> {
-        self.sessions.values().copied().collect()
+        self.sessions.values().map(|(row, _)| *row).collect()
+    }
+
+    /// The states of connections, by their names.
+    pub fn states(&self) -> BTreeMap<Row, &'static str> {
+        let named = |(row, state): &(Row, Option<TcpState>)| Some((*row, state.as_ref()?.name()));
+        self.sessions.values().filter_map(named).collect()
     }
 
     pub fn mappings(&self) -> BTreeSet<Row> {

@@ -157,6 +157,7 @@ impl Trial {
     fn walk(&mut self, tally: &mut Tally) {
         self.bed.nat.assert_consistent();
         let (mut sessions, mut listening) = (BTreeSet::new(), BTreeSet::new());
+        let states = self.copy.states();
         for view in copy::views(&self.bed.nat, self.bed.now) {
             let inside = (view.protocol, view.inside);
             let mapping = self.oracle.mappings.get(&inside);
@@ -174,6 +175,8 @@ impl Trial {
                 None => "untranslated",
             };
             assert_eq!(view.state, state, "{view:?}");
+            let told = states.get(&copy::row(&view));
+            assert_eq!(told, session.tcp.is_some().then_some(&state), "{view:?}");
             let left = session.deadline.saturating_sub(self.oracle.now);
             assert_eq!(u64::from(view.expires_in.0), left, "{view:?}");
         }

@@ -93,6 +93,8 @@ impl Oracle {
             inside: wanted.inside,
             outside: wanted.outside,
             remote: Endpoint::default(),
+            state: None,
+            before: None,
         });
         oracle.reload(config.policy.clone(), made.collect()).expect("static mappings fit");
         oracle
@@ -690,8 +692,11 @@ impl Oracle {
         outside: Endpoint,
         remote: Endpoint,
     ) {
-        let expected = Event { change, index, protocol, inside, outside, remote };
-        assert_eq!(self.events.pop_front(), Some(expected));
+        let event = self.events.pop_front();
+        // States are held against those of the records, see `Copy`.
+        let (state, before) = event.map_or((None, None), |event| (event.state, event.before));
+        let expected = Event { change, index, protocol, inside, outside, remote, state, before };
+        assert_eq!(event, Some(expected));
     }
 }
 

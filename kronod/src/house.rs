@@ -394,6 +394,7 @@ pub(crate) fn router_config(config: &Config, shard: &ShardConfig, ports: &Ports)
             mtu: config.ports[of.port].mtu,
             routes: of.routes.iter().map(|r| Route { prefix: r.prefix, via: r.via }).collect(),
             neighbours: of.neighbours.iter().map(|n| (n.address, n.mac)).collect(),
+            bfd: Vec::new(),
         }
     };
     RouterConfig {

@@ -19,7 +19,7 @@ impl Worker {
         while is_behind && self.input.waits() {
             is_behind = self.shard.program.tick(self.now.ticks(), &mut self.changes);
         }
-        self.carrier.do_duties(&mut self.shard.router, self.now.ticks());
+        self.carrier.do_duties(&mut self.shard.router, self.now);
         self.publish();
         if let Some(mut letter) = self.mailbox.take() {
             letter.answer(self);

@@ -58,6 +58,7 @@ impl Default for Plan {
             mtu: 1500,
             routes: vec![Route { prefix: prefix.parse().unwrap(), via: via.parse().unwrap() }],
             neighbours: vec![(via.parse().unwrap(), Mac(GATEWAY_MACS[side as usize]))],
+            bfd: Vec::new(),
         };
         let pool = vec!["198.51.100.0/30".parse().unwrap()];
         Plan {

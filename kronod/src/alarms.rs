@@ -1,11 +1,14 @@
-//! Warnings about shards that run out of something: not one for each packet, but one a minute.
+//! What is told of shards while they run: when they run out of something, not once for each packet but
+//! once a minute; and who of those that they depend on has come or gone.
 
 use std::time::{Duration, Instant};
 
 use krono_core::counters::CounterSnapshot;
 use krono_core::drop::DropReason;
+use krono_core::router::bfd::State;
 use log::{info, warn};
 
+use crate::bfd::Board;
 use crate::scr::Membership;
 
 /// What is worth waking somebody for.
@@ -28,6 +31,8 @@ pub(crate) struct Alarms {
     seen: [u64; ALARMING.len()],
     warned: [Option<Instant>; ALARMING.len()],
     members: Option<Membership>,
+    /// Of each BFD session whether it was up, and how often it had come up.
+    bfd: Vec<(bool, u32)>,
 }
 
 impl Alarms {
@@ -42,6 +47,26 @@ impl Alarms {
                 warn!("shard {shard}: {more} packets dropped, {reason}: {}", reason.describe());
                 self.seen[index] = dropped;
                 self.warned[index] = Some(now);
+            }
+        }
+    }
+
+    /// Tells which BFD sessions have come up or gone down since the latest look; one that did both
+    /// meanwhile is told of as well.
+    pub(crate) fn watch_bfd(&mut self, shard: u16, board: &Board) {
+        for (index, (view, _)) in board.look().enumerate() {
+            if self.bfd.len() == index {
+                self.bfd.push((false, 0));
+            }
+            let before = &mut self.bfd[index];
+            let (was_up, ups) = std::mem::replace(before, (view.state == State::Up, view.ups));
+            let (is_up, has_risen) = (view.state == State::Up, view.ups != ups);
+            let name = format!("shard {shard}: BFD with {}, {},", view.neighbour, view.side);
+            if was_up && has_risen || (was_up || has_risen) && !is_up {
+                warn!("{name} went down: {}", view.diagnostic);
+            }
+            if has_risen && is_up {
+                info!("{name} is up");
             }
         }
     }

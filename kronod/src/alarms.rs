@@ -58,14 +58,14 @@ impl Alarms {
             if self.bfd.len() == index {
                 self.bfd.push((false, 0));
             }
-            let before = &mut self.bfd[index];
-            let (was_up, ups) = std::mem::replace(before, (view.state == State::Up, view.ups));
-            let (is_up, has_risen) = (view.state == State::Up, view.ups != ups);
+            let now = (view.state == State::Up, view.ups);
+            let before = std::mem::replace(&mut self.bfd[index], now);
             let name = format!("shard {shard}: BFD with {}, {},", view.neighbour, view.side);
-            if was_up && has_risen || (was_up || has_risen) && !is_up {
+            let (went_down, came_up) = changes(before, now);
+            if went_down {
                 warn!("{name} went down: {}", view.diagnostic);
             }
-            if has_risen && is_up {
+            if came_up {
                 info!("{name} is up");
             }
         }
@@ -87,6 +87,34 @@ impl Alarms {
                     "shard {shard}: core {core} gets packets no more, since about packet {behind}"
                 );
             }
+        }
+    }
+}
+
+/// Whether a session has gone down, and whether it has come up and still is, from one look to the next:
+/// at each, whether it is up and how often it has come up.
+fn changes((was_up, ups): (bool, u32), (is_up, ups_now): (bool, u32)) -> (bool, bool) {
+    let has_come_up = ups_now != ups;
+    let went_down = if is_up { was_up && has_come_up } else { was_up || has_come_up };
+    (went_down, is_up && has_come_up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changes;
+
+    #[test]
+    fn what_a_session_did_between_two_looks_is_told() {
+        for (before, now, told) in [
+            ((false, 0), (false, 0), (false, false)),
+            ((false, 0), (true, 1), (false, true)),
+            ((true, 1), (true, 1), (false, false)),
+            ((true, 1), (false, 1), (true, false)),
+            ((true, 1), (true, 2), (true, true)),
+            ((true, 1), (false, 2), (true, false)),
+            ((false, 1), (false, 2), (true, false)),
+        ] {
+            assert_eq!(changes(before, now), told, "{before:?}, then {now:?}");
         }
     }
 }

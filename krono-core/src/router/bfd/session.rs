@@ -208,7 +208,11 @@ impl Session {
                 self.deadline = None;
                 self.enter(State::AdminDown, Diagnostic::ADMINISTRATIVELY_DOWN, now);
             }
-            (false, State::AdminDown) => self.enter(State::Down, self.diagnostic, now),
+            (false, State::AdminDown) => {
+                // What was said meanwhile had no deadline.
+                self.remote = Remote::UNKNOWN;
+                self.enter(State::Down, self.diagnostic, now);
+            }
             (false, _) => {}
         }
     }

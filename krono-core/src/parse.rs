@@ -316,8 +316,8 @@ fn parse_udp(datagram: Layer<'_>, flow: &mut FlowMeta) -> Result<(), DropReason>
     Ok(())
 }
 
-/// The payload of a UDP datagram for this shard, which was parsed with this `layout`; its checksum is
-/// looked at, as a receiver must (RFC 1122, 4.1.3.4).
+/// The payload of a UDP datagram for this shard, which was parsed with this `layout`; its checksum
+/// is looked at, as a receiver must (RFC 1122, 4.1.3.4).
 ///
 /// # Errors
 /// `sum_bad`, or that it does not all lie in the first segment.

@@ -1,5 +1,5 @@
-//! What is told of shards while they run: when they run out of something, not once for each packet but
-//! once a minute; and who of those that they depend on has come or gone.
+//! What is told of shards while they run: when they run out of something, not once for each packet
+//! but once a minute; and who of those that they depend on has come or gone.
 
 use std::time::{Duration, Instant};
 
@@ -91,8 +91,8 @@ impl Alarms {
     }
 }
 
-/// Whether a session has gone down, and whether it has come up and still is, from one look to the next:
-/// at each, whether it is up and how often it has come up.
+/// Whether a session has gone down, and whether it has come up and still is, from one look to the
+/// next: at each, whether it is up and how often it has come up.
 fn changes((was_up, ups): (bool, u32), (is_up, ups_now): (bool, u32)) -> (bool, bool) {
     let has_come_up = ups_now != ups;
     let went_down = if is_up { was_up && has_come_up } else { was_up || has_come_up };

@@ -1,5 +1,5 @@
-//! What others may see of a shard's BFD sessions: its worker shows them and never waits, so that they
-//! can be seen though it hangs.
+//! What others may see of a shard's BFD sessions: its worker shows them and never waits, so that
+//! they can be seen though it hangs.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -1,5 +1,5 @@
-//! What a worker does between bursts: let time pass, speak ARP and BFD, answer the control plane, and at
-//! the end give back everything.
+//! What a worker does between bursts: let time pass, speak ARP and BFD, answer the control plane,
+//! and at the end give back everything.
 
 use krono_core::counters::{Counter, CounterSnapshot, Counters};
 use krono_core::drop::DropReason;
@@ -46,8 +46,8 @@ impl Worker {
         }
     }
 
-    /// Tells neighbours with BFD sessions, then frees what is held or was received but not worked on,
-    /// every frame with its reason.
+    /// Tells neighbours with BFD sessions, then frees what is held or was received but not worked
+    /// on, every frame with its reason.
     pub(crate) fn shut_down(&mut self) {
         self.shard.router.retire(self.now);
         self.carrier.do_duties(&mut self.shard.router, self.now);

@@ -70,8 +70,8 @@ fn values_beyond_what_they_can_be() {
         NAT,
         &[
             "[0].multiplier: 0 is out of range; expected a number from 1 to 255",
-            "[0].neighbour: 192.0.2 is not an address that a host can have; expected an IPv4 address \
-             such as 192.0.2.254",
+            "[0].neighbour: 192.0.2 is not an address that a host can have; expected an IPv4 \
+             address such as 192.0.2.254",
             "[0].receive: 61s is out of range; expected a duration from 5ms to 1m",
             "[0].transmit: 4ms is out of range; expected a duration from 5ms to 1m",
         ],
@@ -97,7 +97,8 @@ fn values_beyond_what_they_can_be() {
 #[test]
 fn neighbours_that_cannot_be_ones() {
     let neighbours = "[ { neighbour: 192.0.3.1 }, { neighbour: 192.0.2.1 }, \
-                      { neighbour: 192.0.2.255 }, { neighbour: 192.0.2.9 }, { neighbour: 192.0.2.9 } ]";
+                      { neighbour: 192.0.2.255 }, { neighbour: 192.0.2.9 }, \
+                      { neighbour: 192.0.2.9 } ]";
     check(
         neighbours,
         NAT,

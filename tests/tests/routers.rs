@@ -1,5 +1,6 @@
-//! kronod and a real router, BIRD, that watch each other by BFD: a route that is guarded by a session
-//! goes when kronod hangs and comes back with it, while nothing but BIRD is told about routes.
+//! kronod and a real router, BIRD, that watch each other by BFD: a route that is guarded by a
+//! session goes when kronod hangs and comes back with it, while nothing but BIRD is told about
+//! routes.
 //!
 //! Needs the right to make network namespaces (root); without it the test says so and passes.
 #![forbid(unsafe_code)]

@@ -369,8 +369,8 @@ impl Router {
         self.bfd.reset(now);
     }
 
-    /// Holds BFD sessions down for their operator, or no longer: those with this neighbour, or all if
-    /// none is named. How many those are.
+    /// Holds BFD sessions down for their operator, or no longer: those with this neighbour, or all
+    /// if none is named. How many those are.
     pub fn hold_bfd_down(
         &mut self,
         neighbour: Option<Ipv4Addr>,

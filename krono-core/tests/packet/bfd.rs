@@ -114,9 +114,11 @@ proptest! {
         changes in vec((any::<Index>(), any::<u8>()), 0..4),
     ) {
         let mut bytes = bytes;
-        for (at, byte) in changes.iter().filter(|_| !bytes.is_empty()).copied().collect::<Vec<_>>() {
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
+        for (at, byte) in changes {
+            if !bytes.is_empty() {
+                let at = at.index(bytes.len());
+                bytes[at] = byte;
+            }
         }
         bodies::bfd(&bytes);
     }

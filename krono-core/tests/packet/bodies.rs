@@ -329,8 +329,8 @@ fn mend_sum(bytes: &mut [u8], at: usize) {
     bytes[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
 }
 
-/// The payload of a datagram is refused for a reason of its own, or is a BFD Control packet that can
-/// be written again; and a router with a session does something definite about it.
+/// The payload of a datagram is refused for a reason of its own, or is a BFD Control packet that
+/// can be written again; and a router with a session does something definite about it.
 pub(crate) fn bfd(payload: &[u8]) {
     watched(payload);
     let control = match Control::parse(payload) {

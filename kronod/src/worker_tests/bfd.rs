@@ -1,5 +1,5 @@
-//! A worker that holds a BFD session with the gateway outside. A tick is 100 ms, so the session is a
-//! slow one.
+//! A worker that holds a BFD session with the gateway outside. A tick is 100 ms, so the session is
+//! a slow one.
 
 use krono_core::counters::Counter;
 use krono_core::drop::DropReason;

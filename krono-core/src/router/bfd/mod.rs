@@ -169,8 +169,8 @@ impl Sessions {
         self.reckon();
     }
 
-    /// Holds the sessions with this neighbour down, or all if none is named (RFC 5880, 6.8.16), or no
-    /// longer; how many there are.
+    /// Holds the sessions with this neighbour down, or all if none is named (RFC 5880, 6.8.16), or
+    /// no longer; how many there are.
     pub(super) fn hold_down(
         &mut self,
         neighbour: Option<Ipv4Addr>,

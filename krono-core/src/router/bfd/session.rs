@@ -172,8 +172,8 @@ impl Session {
 
     /// Notes that nothing was heard for the detection time, if so it is; true then.
     ///
-    /// 6.8.4, and 6.8.1 on `bfd.RemoteDiscr`. All else that the neighbour said is forgotten with it:
-    /// one that wanted no packets and went away without a word would never get one again.
+    /// 6.8.4, and 6.8.1 on `bfd.RemoteDiscr`. All else that the neighbour said is forgotten with
+    /// it: one that wanted no packets and went away without a word would never get one again.
     pub(super) fn expire(&mut self, now: Moment) -> bool {
         let is_over = self.deadline.is_some_and(|deadline| now >= deadline);
         if is_over {
@@ -185,8 +185,8 @@ impl Session {
         is_over
     }
 
-    /// Lets the neighbour count as lost no sooner than this; but once only, until it is heard again,
-    /// lest it never does where time is always looked at too seldom.
+    /// Lets the neighbour count as lost no sooner than this; but once only, until it is heard
+    /// again, lest it never does where time is always looked at too seldom.
     pub(super) fn spare_until(&mut self, earliest: Moment) {
         if !self.is_spared && self.deadline.is_some_and(|deadline| deadline < earliest) {
             (self.deadline, self.is_spared) = (Some(earliest), true);
@@ -293,8 +293,8 @@ impl Session {
         u64::from(self.remote.multiplier) * u64::from(interval)
     }
 
-    /// Changes the state. Where that changes the desired interval a Poll Sequence begins (6.8.3); it
-    /// never has to wait for its end, since only a session that is not up sends more slowly.
+    /// Changes the state. Where that changes the desired interval a Poll Sequence begins (6.8.3);
+    /// it never has to wait for its end, since only a session that is not up sends more slowly.
     fn enter(&mut self, state: State, diagnostic: Diagnostic, now: Moment) {
         let desired = self.desired_tx_us();
         (self.state, self.diagnostic, self.since) = (state, diagnostic, now);

@@ -25,10 +25,9 @@ install_missing() {
     "${root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get -qq install --yes --no-install-recommends "${missing[@]}" >/dev/null
     # Tests and benches start their own servers; the packaged ones are not wanted.
-    case " ${missing[*]} " in
-    *" coturn "*) not_wanted coturn ;;
-    *" openvswitch-switch-dpdk "*) not_wanted openvswitch-switch ;;
-    esac
+    for need in coturn=coturn bird2=bird openvswitch-switch-dpdk=openvswitch-switch; do
+        case " ${missing[*]} " in *" ${need%%=*} "*) not_wanted "${need#*=}" ;; esac
+    done
     for need in "$@"; do
         present "${need#*=}" || fail "${need%%=*} was installed, but ${need#*=} is still missing"
     done

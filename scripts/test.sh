@@ -51,7 +51,8 @@ count() { sed -nE "s/.* ([0-9]+) $1.*/\1/p" <<<"$2" | awk '{ n += $1 } END { pri
 
 need_rust
 install_missing "${BUILD_NEEDS[@]}" "${CLIENT_NEEDS[@]}" tcpdump=tcpdump tshark=tshark \
-    bind9-dnsutils=dig dnsmasq-base=dnsmasq stun-client=stun coturn=turnserver nftables=nft strace=strace
+    bind9-dnsutils=dig dnsmasq-base=dnsmasq stun-client=stun coturn=turnserver nftables=nft strace=strace \
+    bird2=bird
 
 say "Building"
 cargo build --workspace --bins --tests
@@ -68,14 +69,14 @@ fi
 if [ "$EUID" -ne 0 ]; then
     if may_be_root; then
         say "Namespace tests, as root"
-        run_tests_as_root -p krono-tests --test end_to_end || status=1
+        run_tests_as_root -p krono-tests --test end_to_end --test routers || status=1
     else
         say "Namespace tests skipped: neither root nor sudo without a password"
     fi
 fi
 if may_be_root && reserve_hugepages; then
     say "Namespace tests, with huge pages"
-    KRONO_HUGEPAGES=required run_tests_as_root -p krono-tests --test end_to_end || status=1
+    KRONO_HUGEPAGES=required run_tests_as_root -p krono-tests --test end_to_end --test routers || status=1
 else
     say "Tests with huge pages skipped: cannot reserve $HUGE_PAGES of them"
 fi

@@ -8,7 +8,7 @@ use crate::packet::Side;
 use crate::program::{Events, Program, Slot, Verdict};
 use crate::router::Way;
 use crate::shard::{Found, Outcomes, Scratch, Shard, Step};
-use crate::time::{Moment, Ticks};
+use crate::time::Moment;
 
 impl<P: Program> Shard<P> {
     /// Works on a burst that arrived at `side` and says what is to become of each frame; what the
@@ -44,7 +44,6 @@ impl<P: Program> Shard<P> {
         outcomes.begin(frames.len());
         self.probe_all(side, now, scratch);
         self.touch_all(scratch);
-        let now = now.ticks();
         // Twice, so that it need not ask at every step where packets come from.
         match side {
             Side::Inside => self.finish_all(Side::Inside, frames, now, events, scratch, outcomes),
@@ -105,11 +104,12 @@ impl<P: Program> Shard<P> {
         &mut self,
         side: Side,
         frames: &mut (impl Frames + ?Sized),
-        now: Ticks,
+        now: Moment,
         events: &mut impl Events<P::Event>,
         scratch: &Scratch<P>,
         outcomes: &mut Outcomes,
     ) {
+        let ticks = now.ticks();
         let (mut exceptions, mut way) = (scratch.exceptions.iter(), Way::NONE);
         for index in 0..frames.len().min(BURST_MAX) {
             let (packet, Step { record, probe }) = (&scratch.packets[index], &scratch.steps[index]);
@@ -131,7 +131,7 @@ impl<P: Program> Shard<P> {
                     }
                     verdict => {
                         let frame = &mut frames.frame(index);
-                        outcomes.note(index, self.withhold(verdict, side, frame, packet, now));
+                        outcomes.note(index, self.withhold(verdict, side, frame, packet, ticks));
                         continue;
                     }
                 },
@@ -141,7 +141,7 @@ impl<P: Program> Shard<P> {
                 continue;
             }
             let frame = &mut frames.frame(index);
-            match self.forward((side, to), slots, frame, packet, &mut way, now) {
+            match self.forward((side, to), slots, frame, packet, &mut way, ticks) {
                 Ok(()) => outcomes.send(index, to),
                 Err(action) => outcomes.note(index, action),
             }

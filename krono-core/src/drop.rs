@@ -109,6 +109,18 @@ drop_reasons! {
     ScrRingFull "scr_ring_full" "No core of the replicated shard takes packets fast enough: all their rings are full, or there is no core.";
     ScrHandover "scr_handover" "A core takes over the state of another, and histories hold no more until it has.";
     ScrLate "scr_late" "A sequenced packet came when its core had given it up already, or its history does not follow on what the core knows.";
+    // Bidirectional Forwarding Detection
+    BfdTtlBad "bfd_ttl_bad" "The time to live of a BFD packet is not 255, so that it may come from beyond the link (RFC 5881, 5).";
+    BfdChecksumBad "bfd_checksum_bad" "The UDP checksum of a BFD packet is wrong.";
+    BfdVersionBad "bfd_version_bad" "The version of a BFD packet is not 1.";
+    BfdLenBad "bfd_len_bad" "The length of a BFD packet is below that of its fields or beyond its datagram.";
+    BfdMultiplierZero "bfd_multiplier_zero" "The detection multiplier of a BFD packet is 0.";
+    BfdMultipoint "bfd_multipoint" "A BFD packet has the multipoint bit, which must be 0.";
+    BfdDiscriminatorZero "bfd_discriminator_zero" "The sender of a BFD packet has no discriminator.";
+    BfdStateBad "bfd_state_bad" "A BFD packet in state init or up does not say which session it is of.";
+    BfdSessionUnknown "bfd_session_unknown" "No BFD session is held with the sender of a BFD packet, or its discriminator is another session's.";
+    BfdAuthenticated "bfd_authenticated" "A BFD packet is authenticated, which is not implemented.";
+    BfdAdminDown "bfd_admin_down" "The session of a BFD packet is held down by the operator.";
     // Leaving
     NoHeadroom "no_headroom" "The buffer has no room for the headers of the answer.";
     TxFull "tx_full" "The transmit queue took no more.";

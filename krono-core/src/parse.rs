@@ -25,7 +25,7 @@ pub(crate) const ARP_REPLY: u16 = 2;
 
 const IP_ICMP: u8 = 1;
 const IP_TCP: u8 = 6;
-const IP_UDP: u8 = 17;
+pub(crate) const IP_UDP: u8 = 17;
 
 const IP_HEADER_MIN: usize = 20;
 /// The first byte of an IP header without options.
@@ -314,6 +314,30 @@ fn parse_udp(datagram: Layer<'_>, flow: &mut FlowMeta) -> Result<(), DropReason>
     flow.tcp = TcpMeta::default();
     (flow.kind, flow.protocol) = (Kind::Udp, Protocol::Udp);
     Ok(())
+}
+
+/// The payload of a UDP datagram for this shard, which was parsed with this `layout`; its checksum
+/// is looked at, as a receiver must (RFC 1122, 4.1.3.4).
+///
+/// # Errors
+/// `sum_bad`, or that it does not all lie in the first segment.
+pub(crate) fn datagram<'f>(
+    frame: &'f [u8],
+    layout: &Layout,
+    sum_bad: DropReason,
+) -> Result<&'f [u8], DropReason> {
+    let addresses = usize::from(layout.l3) + 12;
+    let bytes = &frame[layout.l4.into()..layout.end.into()];
+    let len = u16_at(bytes, 4);
+    let bytes = bytes.get(..len.into()).ok_or(DropReason::HeadersSegmented)?;
+    if u16_at(bytes, 6) != 0 {
+        let pseudo_header = Sum::default()
+            .add_bytes(&frame[addresses..addresses + 8])
+            .add_u16(IP_UDP.into())
+            .add_u16(len);
+        check_sum(pseudo_header.add_bytes(bytes), sum_bad)?;
+    }
+    Ok(&bytes[8..])
 }
 
 /// RFC 9293, 3.1. Options are read in a SYN only, the one place for a window scale.

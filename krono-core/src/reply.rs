@@ -1,4 +1,4 @@
-//! What a shard says itself: answers to ICMP echo and ARP, ICMP errors, ARP requests.
+//! What a shard says itself: answers to ICMP echo and ARP, ICMP errors, ARP requests, BFD.
 //!
 //! Each is built in the frame that it answers. What is returned is where its IP or ARP header
 //! now begins; [`crate::rewrite::write_link`] then writes the link header before that, behind
@@ -8,11 +8,12 @@ use std::net::Ipv4Addr;
 
 use crate::checksum::{self, Delta, Sum};
 use crate::frame::Frame;
-use crate::packet::{Kind, Layout, Mac, PacketMeta};
+use crate::packet::{Endpoint, Kind, Layout, Mac, PacketMeta};
 use crate::parse::{ARP_ETHERNET_IPV4, ARP_REPLY, ARP_REQUEST, ICMP_HEADER_LEN};
-use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, addr_at, bytes_at};
+use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, IP_UDP, addr_at, bytes_at};
 use crate::program::IcmpError;
 use crate::rewrite::put_u16;
+use crate::router::bfd;
 
 /// Time to live of what a shard says itself (RFC 1700: the recommended default).
 const TTL: u8 = 64;
@@ -143,6 +144,66 @@ pub fn arp_request(
     arp[..6].copy_from_slice(&ARP_ETHERNET_IPV4);
     write_arp_sender(arp, ARP_REQUEST, sender);
     arp[24..28].copy_from_slice(&target.octets());
+    Some(L3)
+}
+
+/// Makes of an empty frame a datagram with a BFD Control packet (RFC 5881, 4 and 5). `None`, and
+/// nothing done, if the buffer has no room for its 66 bytes.
+///
+/// Like other packets of routers for routers it is of internetwork control (RFC 1812, 5.3.13.1).
+#[must_use]
+pub fn bfd_control(
+    frame: &mut Frame<'_>,
+    from: Endpoint,
+    to: Ipv4Addr,
+    control: &bfd::Control,
+) -> Option<u16> {
+    const L3: u16 = 14;
+    const UDP_LEN: u16 = 8 + bfd::CONTROL_LEN as u16;
+    const IP_LEN: u16 = IP_HEADER_LEN + UDP_LEN;
+    if !frame.set_len(L3 + IP_LEN) {
+        return None;
+    }
+    let bytes = frame.bytes_mut();
+    put_u16(bytes, usize::from(L3) - 2, ETHERTYPE_IPV4);
+    let (ip, udp) = bytes[L3.into()..].split_at_mut(IP_HEADER_LEN.into());
+    ip.copy_from_slice(&[
+        0x45,
+        0xc0,
+        0,
+        0,
+        0,
+        0,
+        0x40,
+        0,
+        bfd::TTL,
+        IP_UDP,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]);
+    put_u16(ip, 2, IP_LEN);
+    ip[12..16].copy_from_slice(&from.addr.octets());
+    ip[16..20].copy_from_slice(&to.octets());
+    put_u16(ip, 10, Sum::default().add_bytes(ip).checksum());
+
+    udp[..8].fill(0);
+    put_u16(udp, 0, from.port);
+    put_u16(udp, 2, bfd::PORT);
+    put_u16(udp, 4, UDP_LEN);
+    udp[8..].copy_from_slice(&control.to_bytes());
+    let pseudo_header =
+        Sum::default().add_bytes(&ip[12..20]).add_u16(IP_UDP.into()).add_u16(UDP_LEN);
+    // 0 would say that there is none (RFC 768).
+    let sum = pseudo_header.add_bytes(udp).checksum();
+    udp[6..8].copy_from_slice(&checksum::nonzero(sum.to_be_bytes()));
     Some(L3)
 }
 

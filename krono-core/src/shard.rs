@@ -7,12 +7,12 @@ use arrayvec::ArrayVec;
 use crate::drop::DropReason;
 use crate::frame::{BURST_MAX, Frame, Set};
 use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
-use crate::parse::{ICMP_ECHO, parse_into};
+use crate::parse::{ICMP_ECHO, datagram, parse_into};
 use crate::program::{IcmpError, Program, Slot, Verdict};
 use crate::reply;
 use crate::rewrite::{self, LinkHeader};
-use crate::router::{Admitted, ArpAction, ArpFate, Hop, NeighbourId, Refusal, Router, Way};
-use crate::time::Ticks;
+use crate::router::{Admitted, ArpAction, ArpFate, Hop, NeighbourId, Refusal, Router, Way, bfd};
+use crate::time::{Moment, Ticks};
 
 /// One shard of state with its own identity: a router on each side, a program between them.
 ///
@@ -388,26 +388,27 @@ impl<P: Program> Shard<P> {
         side: Side,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        now: Ticks,
+        now: Moment,
     ) -> Outcome {
         match what {
             Found::Broken(reason) => Action::Drop(reason).into(),
             Found::Refused(Refusal { reason, error }) => {
-                self.reject(side, reason, error, frame, packet, now).into()
+                self.reject(side, reason, error, frame, packet, now.ticks()).into()
             }
-            Found::Arp => self.converse(side, frame, packet, now),
+            Found::Arp => self.converse(side, frame, packet, now.ticks()),
             Found::Local | Found::Transit => self.deliver(side, frame, packet, now).into(),
         }
     }
 
-    /// A packet for the shard itself: it answers pings, and tells that no port is open.
+    /// A packet for the shard itself: it answers pings, holds BFD sessions, and tells that no other
+    /// port is open.
     #[cold]
     pub(crate) fn deliver(
         &mut self,
         side: Side,
         frame: &mut Frame<'_>,
         packet: &Packet,
-        now: Ticks,
+        now: Moment,
     ) -> Action {
         if packet.meta.kind == Kind::IcmpRequest && packet.meta.icmp_type == ICMP_ECHO {
             let link = self.answer_link(side, frame);
@@ -416,8 +417,14 @@ impl<P: Program> Shard<P> {
                 _ => Action::Drop(DropReason::NoHeadroom),
             };
         }
-        let error = (packet.meta.kind == Kind::Udp).then_some(IcmpError::PORT_UNREACHABLE);
-        self.reject(side, DropReason::LocalUnsupported, error, frame, packet, now)
+        let is_udp = packet.meta.kind == Kind::Udp;
+        if is_udp && packet.meta.dst.port == bfd::PORT && self.router.speaks_bfd() {
+            let payload = datagram(frame.bytes(), &packet.layout, DropReason::BfdChecksumBad);
+            let taken = payload.and_then(|it| self.router.on_bfd(side, &packet.meta, it, now));
+            return taken.map_or_else(Action::Drop, |()| Action::Consume);
+        }
+        let error = is_udp.then_some(IcmpError::PORT_UNREACHABLE);
+        self.reject(side, DropReason::LocalUnsupported, error, frame, packet, now.ticks())
     }
 
     /// ARP: what it says of neighbours is noted, and a request for the shard is answered.

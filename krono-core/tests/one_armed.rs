@@ -42,6 +42,7 @@ fn shard() -> Shard<Reflector> {
         mtu: 1500,
         routes: vec![Route { prefix: "100.64.0.0/10".parse().unwrap(), via: GATEWAY.into() }],
         neighbours: Vec::new(),
+        bfd: Vec::new(),
     };
     let outside = SideConfig { routes: Vec::new(), ..side("192.0.2.1/24", [2, 0, 0, 0, 0, 2]) };
     let inside = side("10.0.0.1/24", OWN);

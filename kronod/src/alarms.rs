@@ -1,11 +1,14 @@
-//! Warnings about shards that run out of something: not one for each packet, but one a minute.
+//! What is told of shards while they run: when they run out of something, not once for each packet
+//! but once a minute; and who of those that they depend on has come or gone.
 
 use std::time::{Duration, Instant};
 
 use krono_core::counters::CounterSnapshot;
 use krono_core::drop::DropReason;
+use krono_core::router::bfd::State;
 use log::{info, warn};
 
+use crate::bfd::Board;
 use crate::scr::Membership;
 
 /// What is worth waking somebody for.
@@ -28,6 +31,8 @@ pub(crate) struct Alarms {
     seen: [u64; ALARMING.len()],
     warned: [Option<Instant>; ALARMING.len()],
     members: Option<Membership>,
+    /// Of each BFD session whether it was up, and how often it had come up.
+    bfd: Vec<(bool, u32)>,
 }
 
 impl Alarms {
@@ -42,6 +47,26 @@ impl Alarms {
                 warn!("shard {shard}: {more} packets dropped, {reason}: {}", reason.describe());
                 self.seen[index] = dropped;
                 self.warned[index] = Some(now);
+            }
+        }
+    }
+
+    /// Tells which BFD sessions have come up or gone down since the latest look; one that did both
+    /// meanwhile is told of as well.
+    pub(crate) fn watch_bfd(&mut self, shard: u16, board: &Board) {
+        for (index, (view, _)) in board.look().enumerate() {
+            if self.bfd.len() == index {
+                self.bfd.push((false, 0));
+            }
+            let now = (view.state == State::Up, view.ups);
+            let before = std::mem::replace(&mut self.bfd[index], now);
+            let name = format!("shard {shard}: BFD with {}, {},", view.neighbour, view.side);
+            let (went_down, came_up) = changes(before, now);
+            if went_down {
+                warn!("{name} went down: {}", view.diagnostic);
+            }
+            if came_up {
+                info!("{name} is up");
             }
         }
     }
@@ -62,6 +87,34 @@ impl Alarms {
                     "shard {shard}: core {core} gets packets no more, since about packet {behind}"
                 );
             }
+        }
+    }
+}
+
+/// Whether a session has gone down, and whether it has come up and still is, from one look to the
+/// next: at each, whether it is up and how often it has come up.
+fn changes((was_up, ups): (bool, u32), (is_up, ups_now): (bool, u32)) -> (bool, bool) {
+    let has_come_up = ups_now != ups;
+    let went_down = if is_up { was_up && has_come_up } else { was_up || has_come_up };
+    (went_down, is_up && has_come_up)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::changes;
+
+    #[test]
+    fn what_a_session_did_between_two_looks_is_told() {
+        for (before, now, told) in [
+            ((false, 0), (false, 0), (false, false)),
+            ((false, 0), (true, 1), (false, true)),
+            ((true, 1), (true, 1), (false, false)),
+            ((true, 1), (false, 1), (true, false)),
+            ((true, 1), (true, 2), (true, true)),
+            ((true, 1), (false, 2), (true, false)),
+            ((false, 1), (false, 2), (true, false)),
+        ] {
+            assert_eq!(changes(before, now), told, "{before:?}, then {now:?}");
         }
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use krono_core::counters::{Counter, Counters};
 use krono_core::drop::DropReason;
-use krono_core::packet::{Mac, Side};
+use krono_core::frame::Frame;
+use krono_core::packet::{Endpoint, Mac, Side};
 use krono_core::program::Program;
 use krono_core::reply;
-use krono_core::rewrite;
+use krono_core::rewrite::{self, LinkHeader};
 use krono_core::router::{Duty, NeighbourId, Router};
 use krono_core::shard::{Action, Outcome, Outcomes, Shard};
-use krono_core::time::Ticks;
+use krono_core::time::Moment;
 use krono_io::{Burst, Mbuf, Pool};
 
 use crate::held::Held;
@@ -101,12 +102,18 @@ impl Carrier {
         }
     }
 
-    /// Asks neighbours for their addresses, and gives up those that do not answer.
-    pub(crate) fn do_duties(&mut self, router: &mut Router, now: Ticks) {
+    /// Asks neighbours for their addresses, gives up those that do not answer, and sends the BFD
+    /// packets that are due.
+    pub(crate) fn do_duties(&mut self, router: &mut Router, now: Moment) {
         while let Some(duty) = router.duty(now) {
             match duty {
                 Duty::Request { side, target, to } => self.ask(router, side, target, to),
                 Duty::GiveUp(neighbour) => self.give_up(neighbour),
+                Duty::Bfd { side, neighbour, to, source_port, control } => {
+                    let from = Endpoint::new(router.address(side), source_port);
+                    let link = router.link(neighbour);
+                    self.say(side, link, |frame| reply::bfd_control(frame, from, to, &control));
+                }
             }
         }
         self.output.flush(&self.counters);
@@ -114,14 +121,24 @@ impl Carrier {
 
     /// Sends an ARP request.
     fn ask(&mut self, router: &Router, side: Side, target: Ipv4Addr, to: Mac) {
+        let link = LinkHeader { to, ..router.own_link(side) };
+        let sender = (link.from, router.address(side));
+        self.say(side, &link, |frame| reply::arp_request(frame, sender, target));
+    }
+
+    /// Sends a frame that `write` makes of an empty one, behind this link header.
+    fn say(
+        &mut self,
+        side: Side,
+        link: &LinkHeader,
+        write: impl FnOnce(&mut Frame<'_>) -> Option<u16>,
+    ) {
         let Some(mut mbuf) = self.pool.alloc() else {
             self.counters.add(Counter::OriginatedLost, 1);
             return;
         };
-        let link = rewrite::LinkHeader { to, ..router.own_link(side) };
         let frame = &mut mbuf.frame();
-        let l3 = reply::arp_request(frame, (link.from, router.address(side)), target);
-        if l3.is_some_and(|l3| rewrite::write_link(frame, l3, &link)) {
+        if write(frame).is_some_and(|l3| rewrite::write_link(frame, l3, link)) {
             self.output.push(side, mbuf, Origin::Own, &self.counters);
         } else {
             self.counters.add(Counter::OriginatedLost, 1);

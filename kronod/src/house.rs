@@ -1,11 +1,12 @@
 //! The house: from a valid configuration to ports, shards and workers on their lcores.
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use krono_core::counters::Counters;
 use krono_core::packet::{Mac, Side};
-use krono_core::router::{Route, Router, RouterConfig, SideConfig as RouterSide};
+use krono_core::router::{Route, Router, RouterConfig, SideConfig as RouterSide, bfd};
 use krono_core::shard::Shard;
 use krono_core::time::{Moment, Ticks};
 use krono_io::{
@@ -16,6 +17,7 @@ use krono_nat::Nat;
 use krono_nat::config as nat;
 use log::warn;
 
+use crate::bfd::Board;
 use crate::carrier::Carrier;
 use crate::changes::ChangeCounts;
 use crate::config::{self, Config, NatConfig, ScrConfig, ShardConfig, SideConfig};
@@ -264,6 +266,7 @@ pub(crate) struct Part {
     pub(crate) tables: Tables,
     pub(crate) counters: Arc<Counters>,
     pub(crate) handle: Arc<ShardHandle>,
+    pub(crate) bfd: Arc<Board>,
     /// Returns when its mailbox tells it to stop.
     pub(crate) run: Box<dyn FnOnce() + Send>,
 }
@@ -329,6 +332,7 @@ pub(crate) fn parts(
         tables,
         counters,
         handle: Arc::new(handle),
+        bfd: worker.bfd.clone(),
         run: Box::new(move || worker.run()),
     }])
 }
@@ -372,6 +376,7 @@ fn worker(
         (input, Output::new(inside_tx, Some(outside_tx)))
     };
     let worker = Worker {
+        bfd: Arc::new(Board::new(clock, router.bfd_sessions())),
         shard: Shard::new(router, nat),
         scratch: Box::default(),
         input,
@@ -385,6 +390,15 @@ fn worker(
 }
 
 pub(crate) fn router_config(config: &Config, shard: &ShardConfig, ports: &Ports) -> RouterConfig {
+    // Apart from the seed of hash keys and port choices, for what is drawn is told to neighbours.
+    let secret = RandomState::new();
+    let watch = |side: Side, session: &config::BfdConfig| bfd::SessionConfig {
+        neighbour: session.neighbour,
+        transmit_us: session.transmit.as_micros() as u32,
+        receive_us: session.receive.as_micros() as u32,
+        multiplier: session.multiplier,
+        seed: secret.hash_one((side, session.neighbour)),
+    };
     let side = |side: Side| {
         let of = shard.side(side);
         RouterSide {
@@ -394,6 +408,7 @@ pub(crate) fn router_config(config: &Config, shard: &ShardConfig, ports: &Ports)
             mtu: config.ports[of.port].mtu,
             routes: of.routes.iter().map(|r| Route { prefix: r.prefix, via: r.via }).collect(),
             neighbours: of.neighbours.iter().map(|n| (n.address, n.mac)).collect(),
+            bfd: of.bfd.iter().map(|session| watch(side, session)).collect(),
         }
     };
     RouterConfig {

@@ -1,5 +1,5 @@
-//! What a worker does between bursts: let time pass, speak ARP, answer the control plane, and at
-//! the end give back everything.
+//! What a worker does between bursts: let time pass, speak ARP and BFD, answer the control plane,
+//! and at the end give back everything.
 
 use krono_core::counters::{Counter, CounterSnapshot, Counters};
 use krono_core::drop::DropReason;
@@ -7,7 +7,9 @@ use krono_core::program::Program;
 use krono_core::time::Ticks;
 use krono_nat::{Change, Nat};
 
-use crate::mailbox::{LookupQuery, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardView};
+use crate::mailbox::{
+    BfdHold, LookupQuery, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardView,
+};
 use crate::worker::Worker;
 
 impl Worker {
@@ -19,7 +21,7 @@ impl Worker {
         while is_behind && self.input.waits() {
             is_behind = self.shard.program.tick(self.now.ticks(), &mut self.changes);
         }
-        self.carrier.do_duties(&mut self.shard.router, self.now.ticks());
+        self.carrier.do_duties(&mut self.shard.router, self.now);
         self.publish();
         if let Some(mut letter) = self.mailbox.take() {
             letter.answer(self);
@@ -29,7 +31,10 @@ impl Worker {
     }
 
     /// Shows what is counted elsewhere.
-    fn publish(&self) {
+    fn publish(&mut self) {
+        if self.shard.router.bfd_has_changed() {
+            self.bfd.show(self.shard.router.bfd_sessions());
+        }
         publish_counts(&self.shard.program, &self.carrier.counters);
         for (counter, change) in [
             (Counter::SessionsCreated, Change::SessionCreated),
@@ -41,8 +46,11 @@ impl Worker {
         }
     }
 
-    /// Frees what is held or was received but not worked on, every frame with its reason.
+    /// Tells neighbours with BFD sessions, then frees what is held or was received but not worked
+    /// on, every frame with its reason.
     pub(crate) fn shut_down(&mut self) {
+        self.shard.router.retire(self.now);
+        self.carrier.do_duties(&mut self.shard.router, self.now);
         self.carrier.shut_down();
         let counters = &self.carrier.counters;
         self.input.take_unworked(|side, mbuf| {
@@ -69,6 +77,11 @@ impl ShardView for Worker {
     fn reload(&mut self, reload: &mut Reload) {
         let nat = &mut self.shard.program;
         reload.outcome = nat.swap_policy(&mut reload.policy, self.now.ticks(), &mut self.changes);
+    }
+
+    fn hold_bfd(&mut self, hold: &mut BfdHold) {
+        let BfdHold { neighbour, is_held, .. } = *hold;
+        hold.count = self.shard.router.hold_bfd_down(neighbour, is_held, self.now);
     }
 }
 

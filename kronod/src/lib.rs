@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod alarms;
+pub mod bfd;
 mod carrier;
 mod changes;
 pub mod cli;

@@ -14,6 +14,7 @@ use log::{error, info, warn};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::alarms::Alarms;
+use crate::bfd::Board;
 use crate::config::{self, Config, Memory};
 use crate::control::{self, Facts, ShardFacts};
 use crate::house::{self, Part, Ports, Role};
@@ -83,6 +84,7 @@ struct RunningPart {
     role: Role,
     counters: Arc<Counters>,
     handle: Arc<ShardHandle>,
+    bfd: Arc<Board>,
     alarms: Alarms,
     /// None once its end has been waited for.
     task: Option<Task<()>>,
@@ -136,14 +138,14 @@ impl Daemon {
         }
         let facts = Arc::new(facts(path, &config, &made, ports));
         let mut parts = Vec::new();
-        for Part { shard, lcore, role, counters, handle, run, .. } in made {
+        for Part { shard, lcore, role, counters, handle, bfd, run, .. } in made {
             let task = eal.launch(u32::from(lcore), move || {
                 reduce_privileges();
                 run();
             })?;
             let alarms = Alarms::default();
             let task = Some(task);
-            parts.push(RunningPart { shard, role, counters, handle, alarms, task });
+            parts.push(RunningPart { shard, role, counters, handle, bfd, alarms, task });
         }
         reduce_privileges();
         info!("metrics at http://{}/metrics", metrics.address());
@@ -185,6 +187,7 @@ impl Daemon {
                 let counters = part.counters.snapshot();
                 received += counters.received();
                 part.alarms.watch(part.shard, &counters, now);
+                part.alarms.watch_bfd(part.shard, &part.bfd);
                 if let Role::Sequencer(members) = &part.role {
                     part.alarms.watch_members(part.shard, members.look());
                 }
@@ -268,6 +271,7 @@ fn facts(path: &Path, config: &Config, parts: &[Part], ports: Ports) -> Facts {
         speaks: part.role.speaks(parts, part.shard),
         handle: part.handle.clone(),
         counters: part.counters.clone(),
+        bfd: part.bfd.clone(),
     };
     Facts {
         config_file: path.to_owned(),

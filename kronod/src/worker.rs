@@ -1,5 +1,7 @@
 //! What an lcore does for ever: poll, process, carry out, flush, housekeep.
 
+use std::sync::Arc;
+
 use krono_core::counters::Counter;
 use krono_core::packet::Side;
 use krono_core::shard::{Outcomes, Scratch, Shard};
@@ -7,6 +9,7 @@ use krono_core::time::Moment;
 use krono_io::Burst;
 use krono_nat::Nat;
 
+use crate::bfd::Board;
 use crate::carrier::Carrier;
 use crate::changes::ChangeCounts;
 use crate::input::Input;
@@ -25,6 +28,8 @@ pub struct Worker {
     pub(crate) carrier: Carrier,
     pub(crate) changes: ChangeCounts,
     pub(crate) mailbox: Mailbox,
+    /// Where it shows its BFD sessions.
+    pub(crate) bfd: Arc<Board>,
     /// Whether other lcores share this CPU, so that an idle one should let them run.
     pub(crate) yields: bool,
     pub(crate) now: Moment,

@@ -1408,6 +1408,7 @@ outside: { port: b, address: 192.0.2.1/24 }, nat: { pool: [ 198.51.100.0/28 ] } 
         address: address.parse().unwrap(),
         routes: vec![],
         neighbours: vec![],
+        bfd: vec![],
     };
     let port = |name: &str, device: &str| config::PortConfig {
         name: name.into(),

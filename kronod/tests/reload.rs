@@ -68,6 +68,10 @@ fn what_memory_ports_and_identity_depend_on_needs_a_restart() {
         ("sessions: 128K", "sessions: 64K"),
         ("ports: 1024-65535", "ports: 2048-65535"),
         ("ports_per_subscriber: 2048", "ports_per_subscriber: 1024"),
+        (
+            "        - { neighbour: 192.0.2.254, transmit: 50ms, receive: 50ms, multiplier: 3 }\n",
+            "",
+        ),
         ("clock: tsc", "clock: capture"),
         ("/run/kronod.sock", "/run/other.sock"),
         ("127.0.0.1:9105", "127.0.0.1:9106"),
@@ -83,6 +87,7 @@ fn what_memory_ports_and_identity_depend_on_needs_a_restart() {
         "clock",
         "control.socket",
         "metrics.listen",
+        "shards[0].outside",
         "shards[0].nat.ports",
         "shards[0].nat.ports_per_subscriber",
         "shards[1].lcore",

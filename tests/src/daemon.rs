@@ -53,13 +53,22 @@ pub struct Config {
     ports: String,
     lcores: Vec<String>,
     nat: String,
+    bfd: String,
 }
 
 impl Config {
     /// A configuration without shards; `nat` holds the lines of its section `nat`, not indented.
     pub fn new(nat: &str) -> Self {
         let nat = nat.lines().map(|line| format!("  {}\n", line.trim())).collect();
-        Config { shards: String::new(), ports: String::new(), lcores: Vec::new(), nat }
+        let (shards, ports, bfd) = (String::new(), String::new(), String::new());
+        Config { shards, ports, lcores: Vec::new(), nat, bfd }
+    }
+
+    /// Has the shards that are added from now on hold a BFD session with their gateways, with these
+    /// settings.
+    pub fn bfd(mut self, settings: &str) -> Self {
+        self.bfd = settings.to_owned();
+        self
     }
 
     /// Adds the shard of a site, which translates to `pool`.
@@ -71,6 +80,10 @@ impl Config {
             self.ports += &format!("  - {{ name: {interface}, device: \"{device}\" }}\n");
         }
         let (inside, outside, gateway) = (site.inside(), site.outside(), site.gateway());
+        let bfd = match self.bfd.as_str() {
+            "" => String::new(),
+            settings => format!("      bfd: [ {{ neighbour: {gateway}, {settings} }} ]\n"),
+        };
         self.shards += &format!(
             "  - id: {id}
     lcore: {id}
@@ -79,7 +92,7 @@ impl Config {
       port: {core}
       address: {outside}/25
       routes: [ {{ prefix: 0.0.0.0/0, via: {gateway} }} ]
-    nat: {{ pool: [ {pool} ] }}\n"
+{bfd}    nat: {{ pool: [ {pool} ] }}\n"
         );
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         self.lcores.push(format!("{id}@{}", id % cpus));
@@ -88,7 +101,7 @@ impl Config {
 
     /// The YAML, with the control socket at `socket`.
     pub fn text(&self, socket: &Path) -> String {
-        let Config { shards, ports, lcores, nat } = self;
+        let Config { shards, ports, lcores, nat, .. } = self;
         let (lcores, hugepages) = (lcores.join(","), hugepages());
         let nat = if nat.is_empty() { String::new() } else { format!("nat:\n{nat}") };
         format!(
@@ -196,6 +209,14 @@ impl Kronod {
     /// Its log so far.
     pub fn log(&self) -> String {
         self.process.printed()
+    }
+
+    /// Sends it a signal, such as `STOP`.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn signal(&self, name: &str) -> Result<()> {
+        self.process.signal(name)
     }
 
     /// Its process.

@@ -2,6 +2,7 @@
 //! checks of RFC 1812. A state machine over values: it sees no bytes and no clock.
 
 mod admit;
+pub mod bfd;
 mod neighbours;
 mod rate;
 mod routes;
@@ -18,7 +19,7 @@ use ipnet::Ipv4Net;
 
 pub use self::admit::Admitted;
 use self::admit::Ordinary;
-pub use self::neighbours::{Duty, NEIGHBOURS_MAX, NeighbourId};
+pub use self::neighbours::{NEIGHBOURS_MAX, NeighbourId};
 use self::neighbours::{Neighbours, Reach};
 use self::rate::TokenBucket;
 use self::routes::Prefixes;
@@ -27,7 +28,7 @@ use crate::drop::DropReason;
 use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
 use crate::program::IcmpError;
 use crate::rewrite::LinkHeader;
-use crate::time::Ticks;
+use crate::time::{Moment, Ticks};
 
 /// ICMP errors that a shard sends on one side: per tick of 100 ms, and at once after a pause
 /// (RFC 1812, 4.3.2.8, asks for a limit; this one is 100 a second).
@@ -59,6 +60,8 @@ pub struct SideConfig {
     pub routes: Vec<Route>,
     /// Neighbours whose address is fixed: never asked for, never learned.
     pub neighbours: Vec<(Ipv4Addr, Mac)>,
+    /// Neighbours that a BFD session is held with.
+    pub bfd: Vec<bfd::SessionConfig>,
 }
 
 impl SideConfig {
@@ -136,6 +139,35 @@ pub enum ArpFate {
     Drop(DropReason),
 }
 
+/// What the router asks for when time has passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Duty {
+    /// Send an ARP request.
+    Request {
+        /// Where.
+        side: Side,
+        /// The address asked for.
+        target: Ipv4Addr,
+        /// The Ethernet destination: everybody while resolving, the neighbour while refreshing.
+        to: Mac,
+    },
+    /// The neighbour does not answer: drop the frame that waits for it, if there is one.
+    GiveUp(NeighbourId),
+    /// Send a BFD Control packet.
+    Bfd {
+        /// Where.
+        side: Side,
+        /// To whom; its link header is known.
+        neighbour: NeighbourId,
+        /// Its address.
+        to: Ipv4Addr,
+        /// The UDP port that it comes from.
+        source_port: u16,
+        /// What it says.
+        control: bfd::Control,
+    },
+}
+
 /// The router that a shard is.
 #[derive(Debug)]
 pub struct Router {
@@ -144,6 +176,7 @@ pub struct Router {
     /// Where a packet may be forwarded to without a closer look.
     destinations: Ordinary,
     neighbours: Neighbours,
+    bfd: bfd::Sessions,
 }
 
 /// A side of the router.
@@ -184,7 +217,9 @@ impl Router {
                 config.neighbours.iter().map(move |(addr, mac)| (side, *addr, *mac))
             }),
             sides.into_iter().flat_map(|(side, config)| {
-                config.routes.iter().map(move |route| (side, route.via))
+                let vias = config.routes.iter().map(|route| route.via);
+                let watched = config.bfd.iter().map(|session| session.neighbour);
+                vias.chain(watched).map(move |addr| (side, addr))
             }),
         );
         let pool = Prefixes::new(config.pool.iter().map(|prefix| (*prefix, ())));
@@ -197,7 +232,12 @@ impl Router {
             };
             Interface::new(config, routes, sources)
         });
-        Router { interfaces, pool, destinations, neighbours }
+        let bfd = bfd::Sessions::new(
+            sides
+                .into_iter()
+                .flat_map(|(side, config)| config.bfd.iter().map(move |session| (side, *session))),
+        );
+        Router { interfaces, pool, destinations, neighbours, bfd }
     }
 
     /// The shard's own address on a side.
@@ -290,8 +330,65 @@ impl Router {
     /// to nothing while nothing is due. Requests are limited to 1000 a second in all and one a
     /// second to a neighbour (RFC 1122, 2.3.2.1).
     #[inline]
-    pub fn duty(&mut self, now: Ticks) -> Option<Duty> {
-        self.neighbours.duty(now)
+    pub fn duty(&mut self, now: Moment) -> Option<Duty> {
+        while let Some(bfd::Transmission { side, neighbour: to, port, control }) =
+            self.bfd.duty(now)
+        {
+            // While its MAC address is not known, which this asks for, nothing can be said to it.
+            let id = self.neighbours.find(side, to).expect("one with a session is never forgotten");
+            if self.neighbours.reach(id, now.ticks()) == Reach::Ready {
+                return Some(Duty::Bfd { side, neighbour: id, to, source_port: port, control });
+            }
+        }
+        self.neighbours.duty(now.ticks())
+    }
+
+    /// Whether a BFD session is held with any neighbour.
+    #[inline]
+    pub fn speaks_bfd(&self) -> bool {
+        !self.bfd.is_empty()
+    }
+
+    /// Takes the payload of a datagram for [`bfd::PORT`] that was admitted at `side`.
+    ///
+    /// # Errors
+    /// Why it is discarded.
+    pub fn on_bfd(
+        &mut self,
+        side: Side,
+        meta: &PacketMeta,
+        payload: &[u8],
+        now: Moment,
+    ) -> Result<(), DropReason> {
+        self.bfd.receive((side, meta.from), meta.ttl, payload, now)
+    }
+
+    /// Packets are no longer forwarded: what is due next tells that to neighbours with BFD
+    /// sessions (RFC 5880, 6.8.17).
+    pub fn retire(&mut self, now: Moment) {
+        self.bfd.reset(now);
+    }
+
+    /// Holds BFD sessions down for their operator, or no longer: those with this neighbour, or all
+    /// if none is named. How many those are.
+    pub fn hold_bfd_down(
+        &mut self,
+        neighbour: Option<Ipv4Addr>,
+        is_held: bool,
+        now: Moment,
+    ) -> usize {
+        self.bfd.hold_down(neighbour, is_held, now)
+    }
+
+    /// What may be seen of BFD sessions, always in the same order: those of the inside first.
+    pub fn bfd_sessions(&self) -> impl Iterator<Item = bfd::View> {
+        self.bfd.views()
+    }
+
+    /// Whether anything of that may have changed since this was last asked.
+    #[inline]
+    pub fn bfd_has_changed(&mut self) -> bool {
+        self.bfd.has_changed()
     }
 
     /// Whether one more ICMP error may be sent on `side` now (RFC 1812, 4.3.2.8); if so, it is

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 
 use hashbrown::HashMap;
 
+use super::Duty;
 use super::rate::TokenBucket;
 use crate::packet::{Mac, Side};
 use crate::rewrite::LinkHeader;
@@ -47,22 +48,6 @@ impl NeighbourId {
     pub const fn index(self) -> usize {
         self.0 as usize
     }
-}
-
-/// What the router asks for when time has passed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Duty {
-    /// Send an ARP request.
-    Request {
-        /// Where.
-        side: Side,
-        /// The address asked for.
-        target: Ipv4Addr,
-        /// The Ethernet destination: everybody while resolving, the neighbour while refreshing.
-        to: Mac,
-    },
-    /// The neighbour does not answer: drop the frame that waits for it, if there is one.
-    GiveUp(NeighbourId),
 }
 
 /// Whether a packet can go to a neighbour.

@@ -210,7 +210,7 @@ impl World {
     /// Does what time asks for, and checks that it is what it should.
     fn drain(&mut self) {
         let mut actual = Vec::new();
-        while let Some(duty) = self.router.duty(self.now()) {
+        while let Some(duty) = self.router.duty(self.now().into()) {
             actual.push(match duty {
                 Duty::Request { side, target, to } => {
                     self.request((side, target));
@@ -220,6 +220,7 @@ impl World {
                     self.given_up += 1;
                     (self.held.remove(&id).expect("a frame is held for it"), None)
                 }
+                Duty::Bfd { .. } => unreachable!("there are no sessions"),
             });
         }
         let order = |(station, to): &Asked| (station.0 as u8, station.1, *to);
@@ -319,10 +320,11 @@ fn a_scan_of_a_large_network_neither_floods_it_nor_outlives_its_packets() {
         let (mut requests, mut most) = (0, 0);
         for _ in 0..500 {
             let mut in_tick = 0;
-            while let Some(duty) = router.duty(now) {
+            while let Some(duty) = router.duty(now.into()) {
                 match duty {
                     Duty::Request { .. } => in_tick += 1,
                     Duty::GiveUp(id) => assert!(held.remove(&id)),
+                    Duty::Bfd { .. } => unreachable!("there are no sessions"),
                 }
             }
             requests += in_tick;
@@ -343,7 +345,7 @@ fn requests_beyond_the_limit_go_out_in_the_next_tick() {
         let to = Ipv4Addr::new(10, 0, 7, host);
         assert!(matches!(router.route(Side::Inside, to, Ticks(5)), Ok(Hop::Wait(_))));
     }
-    let mut requests = |now| std::iter::from_fn(|| router.duty(Ticks(now))).count();
+    let mut requests = |now| std::iter::from_fn(|| router.duty(Ticks(now).into())).count();
     assert_eq!((5..10).map(&mut requests).collect::<Vec<_>>(), [100, 50, 0, 0, 0]);
 }
 
@@ -352,9 +354,9 @@ fn while_nothing_is_due_nothing_is_looked_through() {
     let mut router = Router::new(&config());
     let now = Ticks(u32::MAX);
     // The first look of all finds out that nothing is; the second has seen the clock's zero pass.
-    assert_eq!(router.duty(now), None);
+    assert_eq!(router.duty(now.into()), None);
     let now = Ticks(1);
-    assert_eq!(router.duty(now), None);
+    assert_eq!(router.duty(now.into()), None);
     router.learn(Side::Inside, addr("10.0.0.20"), mac(20), now);
     assert!(!router.neighbours.is_due(Ticks(now.0.wrapping_add(IDLE as u32 - 1))));
     assert!(router.neighbours.is_due(Ticks(now.0.wrapping_add(IDLE as u32))));

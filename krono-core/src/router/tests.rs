@@ -22,6 +22,7 @@ pub(super) fn side(address: &str, own: u8, routes: &[(&str, &str)]) -> SideConfi
         mtu: 1500,
         routes: routes.iter().map(route).collect(),
         neighbours: Vec::new(),
+        bfd: Vec::new(),
     }
 }
 

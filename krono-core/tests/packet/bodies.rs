@@ -8,10 +8,13 @@ use std::net::Ipv4Addr;
 
 use krono_core::drop::DropReason;
 use krono_core::frame::MemFrame;
-use krono_core::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, Protocol};
+use krono_core::packet::{Endpoint, Kind, Layout, Mac, PacketMeta, Protocol, Side};
 use krono_core::program::{IcmpError, Translation};
 use krono_core::reply;
 use krono_core::rewrite::{self, LinkHeader};
+use krono_core::router::bfd::{Control, SessionConfig, State};
+use krono_core::router::{Router, RouterConfig, SideConfig};
+use krono_core::time::Moment;
 
 pub(crate) const PARAMETERS_LEN: usize = 19;
 
@@ -324,4 +327,59 @@ fn mend_sum(bytes: &mut [u8], at: usize) {
     bytes[at..at + 2].fill(0);
     let checksum = !sum(bytes);
     bytes[at..at + 2].copy_from_slice(&checksum.to_be_bytes());
+}
+
+/// The payload of a datagram is refused for a reason of its own, or is a BFD Control packet that
+/// can be written again; and a router with a session does something definite about it.
+pub(crate) fn bfd(payload: &[u8]) {
+    watched(payload);
+    let control = match Control::parse(payload) {
+        Ok(control) => control,
+        Err(reason) => return assert!(reason.name().starts_with("bfd_"), "{reason}"),
+    };
+    let len = usize::from(payload[3]);
+    assert!(payload[0] >> 5 == 1 && payload[1] & 1 == 0 && payload[2] > 0, "{control:?}");
+    assert!(len <= payload.len() && len >= if control.authenticated { 26 } else { 24 });
+    let written = control.to_bytes();
+    let mut expected = payload[..24].to_vec();
+    // Without its authentication section.
+    (expected[1], expected[3]) = (expected[1] & !4, 24);
+    assert_eq!(written[..], expected);
+    assert_eq!(Control::parse(&written), Ok(Control { authenticated: false, ..control }));
+}
+
+/// Has a router hear a packet in each state of its session, for as long as it may then be silent.
+fn watched(payload: &[u8]) {
+    let neighbour = Ipv4Addr::new(10, 0, 0, 254);
+    let watched = SessionConfig {
+        neighbour,
+        transmit_us: 10_000,
+        receive_us: 10_000,
+        multiplier: 3,
+        seed: 9,
+    };
+    let side = |address: &str| SideConfig {
+        mac: SHARD_MAC,
+        address: address.parse().expect("an interface"),
+        vlan: None,
+        mtu: 1500,
+        routes: vec![],
+        neighbours: vec![(neighbour, Mac([2, 0, 0, 0, 0, 2]))],
+        bfd: vec![watched],
+    };
+    let (inside, outside) = (side("10.0.0.1/24"), side("192.0.2.1/24"));
+    let mut router = Router::new(&RouterConfig { inside, outside, pool: vec![] });
+    let meta = PacketMeta { from: neighbour, to: SHARD, ttl: 255, ..PacketMeta::default() };
+    let mut now = Moment(0);
+    for state in [State::AdminDown, State::Down, State::Init, State::Up] {
+        let own = Control { state, multiplier: 1, my_discriminator: 7, ..Control::default() };
+        let own = Control { your_discriminator: 9, desired_tx_us: 10_000, ..own };
+        for said in [&own.to_bytes()[..], payload] {
+            let heard = router.on_bfd(Side::Inside, &meta, said, now);
+            assert!(heard.err().is_none_or(|reason| reason.name().starts_with("bfd_")));
+            let sent = std::iter::from_fn(|| router.duty(now)).count();
+            assert!(sent <= 2, "{sent} packets at once, of two sessions");
+            now.0 += 20_000_000;
+        }
+    }
 }

@@ -143,6 +143,7 @@ pub(crate) fn router() -> Router {
             via: via.parse().expect("an address"),
         }],
         neighbours: vec![(via.parse().expect("an address"), Mac(NEIGHBOUR))],
+        bfd: Vec::new(),
     };
     Router::new(&RouterConfig {
         inside: side([2, 0, 0, 0, 0, 1], "10.0.0.1/24", "203.0.113.0/24", "10.0.0.254"),

@@ -238,6 +238,7 @@ fn side(mac: [u8; 6], address: &str, route: &str, via: &str) -> SideConfig {
         mtu: 1500,
         routes: vec![Route { prefix: route.parse().unwrap(), via: via.parse().unwrap() }],
         neighbours: vec![(via.parse().unwrap(), Mac(GATEWAY_MAC))],
+        bfd: Vec::new(),
     }
 }
 

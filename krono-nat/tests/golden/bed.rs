@@ -138,7 +138,7 @@ impl Bed {
     /// The shard asks for a neighbour's address, and for nothing else.
     #[track_caller]
     pub(crate) fn asks(&mut self, expected: impl Into<Frame>) {
-        let duty = self.shard.router.duty(self.now);
+        let duty = self.shard.router.duty(self.now.into());
         let Some(Duty::Request { side, target, to }) = duty else { panic!("{duty:?}") };
         let router = &self.shard.router;
         let link = rewrite::LinkHeader { to, ..router.own_link(side) };
@@ -148,14 +148,14 @@ impl Bed {
         let l3 = reply::arp_request(frame, sender, target).expect("there is room");
         assert!(rewrite::write_link(frame, l3, &link));
         assert_frame(memory.bytes(), side, &expected.into());
-        assert_eq!(self.shard.router.duty(self.now), None);
+        assert_eq!(self.shard.router.duty(self.now.into()), None);
     }
 
     /// The shard stops asking for the next hop of the frame that waits.
     #[track_caller]
     pub(crate) fn gives_up(&mut self) {
         let (neighbour, _) = self.held.pop().expect("a frame waits");
-        assert_eq!(self.shard.router.duty(self.now), Some(Duty::GiveUp(neighbour)));
+        assert_eq!(self.shard.router.duty(self.now.into()), Some(Duty::GiveUp(neighbour)));
     }
 
     /// Sends an echo request out; the identifier that it leaves with.
@@ -210,6 +210,7 @@ fn usual() -> Settings {
             via: router.parse().expect("an address"),
         }],
         neighbours: vec![(router.parse().expect("an address"), router_mac(side))],
+        bfd: Vec::new(),
     };
     let mut nat = Config { pool: pool.clone(), ports: 40000..=40000, ..config() };
     let fixed = |protocol, inside, outside| StaticMapping {

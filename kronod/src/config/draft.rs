@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use krono_config::eal::EalDraft;
@@ -82,6 +83,9 @@ pub(super) struct SideDraft {
     pub(super) address: Option<Marked<Ipv4Net>>,
     pub(super) routes: List<RouteDraft>,
     pub(super) neighbours: List<NeighbourDraft>,
+    pub(super) bfd: List<BfdDraft>,
+    /// Where `bfd` stands, if it does.
+    pub(super) bfd_place: Option<Place>,
 }
 
 impl SideDraft {
@@ -103,10 +107,11 @@ impl SideDraft {
         own.into_iter().chain(self.neighbours().cloned())
     }
 
-    /// The neighbours that are known: next hops and static ones.
+    /// The neighbours that are known: next hops, static ones, and those with a BFD session.
     pub(super) fn neighbours(&self) -> impl Iterator<Item = &Marked<Ipv4Addr>> {
         let vias = self.routes.items.iter().filter_map(|route| route.via.as_ref());
-        vias.chain(self.neighbours.items.iter().filter_map(|entry| entry.address.as_ref()))
+        let fixed = self.neighbours.items.iter().filter_map(|entry| entry.address.as_ref());
+        vias.chain(fixed).chain(self.bfd.items.iter().filter_map(|entry| entry.neighbour.as_ref()))
     }
 }
 
@@ -118,6 +123,13 @@ pub(super) struct RouteDraft {
 pub(super) struct NeighbourDraft {
     pub(super) address: Option<Marked<Ipv4Addr>>,
     pub(super) mac: Option<Marked<Mac>>,
+}
+
+pub(super) struct BfdDraft {
+    pub(super) neighbour: Option<Marked<Ipv4Addr>>,
+    pub(super) transmit: Option<Marked<Duration>>,
+    pub(super) receive: Option<Marked<Duration>>,
+    pub(super) multiplier: Option<Marked<u8>>,
 }
 
 /// Reads the file; `None` if there is nothing in it that sense could be made of.
@@ -211,7 +223,8 @@ fn read_lcore(map: &Map<'_>, scr: Option<&ScrDraft>, report: &mut Report) -> Opt
     workers.items.first().cloned()
 }
 
-const SIDE_KEYS: [&str; 7] = ["port", "queue", "vlan", "mac", "address", "routes", "neighbours"];
+const SIDE_KEYS: [&str; 8] =
+    ["port", "queue", "vlan", "mac", "address", "routes", "neighbours", "bfd"];
 
 fn read_side(map: &Map<'_>, report: &mut Report) -> SideDraft {
     let vlan = |text: &str| values::number(1..=4094)(text).map(Some);
@@ -230,6 +243,7 @@ fn read_side(map: &Map<'_>, report: &mut Report) -> SideDraft {
             mac: map.required("mac", values::mac, report),
         })
     });
+    let bfd = map.list("bfd", BFD_SESSIONS_MAX, report, read_bfd);
     SideDraft {
         place: map.place.clone(),
         port: map.required("port", values::name, report),
@@ -239,5 +253,21 @@ fn read_side(map: &Map<'_>, report: &mut Report) -> SideDraft {
         address: map.required("address", values::interface, report),
         routes: routes.unwrap_or_else(List::empty).unwrap_or_else(List::mistaken),
         neighbours: neighbours.unwrap_or_else(List::empty).unwrap_or_else(List::mistaken),
+        bfd: bfd.unwrap_or_else(List::empty).unwrap_or_else(List::mistaken),
+        bfd_place: map.node("bfd").map(|(_, place)| place),
     }
+}
+
+fn read_bfd(node: &Node, place: Place, report: &mut Report) -> Option<BfdDraft> {
+    const KEYS: [&str; 4] = ["neighbour", "transmit", "receive", "multiplier"];
+    /// A neighbour that falls silent is lost after 150 ms, if it is as quick.
+    const INTERVAL: Duration = Duration::from_millis(50);
+    const MULTIPLIER: u8 = 3;
+    let map = Map::open(node, place, &KEYS, report)?;
+    Some(BfdDraft {
+        neighbour: map.required("neighbour", values::address, report),
+        transmit: map.or("transmit", INTERVAL, values::bfd_interval, report),
+        receive: map.or("receive", INTERVAL, values::bfd_interval, report),
+        multiplier: map.or("multiplier", MULTIPLIER, values::number(1..=u8::MAX), report),
+    })
 }

@@ -27,6 +27,7 @@ pub(super) fn check(draft: &Draft, memory: &Memory<'_>, report: &mut Report) {
         port_is_declared(side, &draft.ports, report);
         neighbours_are_on_link(side, report);
     }
+    bfd_has_a_speaker(draft, report);
     queues_have_one_reader(draft, report);
     addresses_are_distinct(&draft.shards.items, report);
     pools_are_disjoint(&draft.shards.items, report);
@@ -152,6 +153,10 @@ fn neighbours_are_on_link(side: &SideDraft, report: &mut Report) {
     for neighbour in side.neighbours.items.iter().filter_map(|entry| entry.address.as_ref()) {
         addresses.take(neighbour.value, neighbour, "each neighbour once", report);
     }
+    let mut watched = Taken::new();
+    for neighbour in side.bfd.items.iter().filter_map(|entry| entry.neighbour.as_ref()) {
+        watched.take(neighbour.value, neighbour, "each neighbour once", report);
+    }
     let mut prefixes = Taken::new();
     let on_link = side.address.as_ref().map(|address| address.value.trunc());
     for prefix in side.routes.items.iter().filter_map(|route| route.prefix.as_ref()) {
@@ -160,6 +165,22 @@ fn neighbours_are_on_link(side: &SideDraft, report: &mut Report) {
             report.mistake(&prefix.place, Wrong::new(what, "a network behind a neighbour"));
         } else {
             prefixes.take(prefix.value, prefix, "each prefix once", report);
+        }
+    }
+}
+
+/// Sessions are held by shards whose one core is the router that neighbours see, in real time.
+fn bfd_has_a_speaker(draft: &Draft, report: &mut Report) {
+    for shard in &draft.shards.items {
+        let sides = shard.sides().filter(|side| !side.bfd.items.is_empty());
+        for place in sides.filter_map(|side| side.bfd_place.as_ref()) {
+            if shard.scr.is_some() {
+                let what = "a shard with scr has a router on each core, and none speaks for all";
+                report.mistake(place, Wrong::new(what, "no bfd"));
+            } else if draft.clock == Some(Clock::Capture) {
+                let what = "clock: capture lets no time pass between packets";
+                report.mistake(place, Wrong::new(what, "no bfd, or clock: tsc"));
+            }
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 pub use krono_config::eal::{EalConfig, Hugepages, Idle, MBUF_MEMORY_MIN};
@@ -28,6 +29,12 @@ pub const SESSIONS_MAX: u32 = 1 << 28;
 pub const POOL_ADDRESSES_MAX: u32 = 1 << 14;
 /// The most prefixes, routes, neighbours, static mappings or rules in one list.
 pub const LIST_MAX: usize = 4096;
+/// The most BFD sessions of a shard on one side.
+pub const BFD_SESSIONS_MAX: usize = 64;
+/// The shortest interval of BFD packets: a worker that shares its CPU is late by about as much.
+pub const BFD_INTERVAL_MIN: Duration = Duration::from_millis(5);
+/// The longest.
+pub const BFD_INTERVAL_MAX: Duration = Duration::from_secs(60);
 /// The longest `port_hold`: what the port allocator can tell apart.
 pub const PORT_HOLD_MAX: Span = krono_core::ports::HOLD_MAX;
 /// Where the control socket is unless the configuration says otherwise.
@@ -231,6 +238,8 @@ pub struct SideConfig {
     pub routes: Vec<RouteConfig>,
     /// Neighbours that need not be asked by ARP.
     pub neighbours: Vec<NeighbourConfig>,
+    /// Neighbours that a BFD session is held with.
+    pub bfd: Vec<BfdConfig>,
 }
 
 impl SideConfig {
@@ -256,6 +265,20 @@ pub struct NeighbourConfig {
     pub address: Ipv4Addr,
     /// Its Ethernet address.
     pub mac: Mac,
+}
+
+/// A BFD session (RFC 5880, 5881).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BfdConfig {
+    /// The neighbour's address, which is on-link.
+    pub neighbour: Ipv4Addr,
+    /// The shard sends a packet in this time, or as often as the neighbour can take them;
+    /// [`BFD_INTERVAL_MIN`] to [`BFD_INTERVAL_MAX`].
+    pub transmit: Duration,
+    /// The shard can take a packet in this time; likewise.
+    pub receive: Duration,
+    /// So many packets of the shard may be missed before it counts as lost, at least 1.
+    pub multiplier: u8,
 }
 
 /// What a shard translates, and how.

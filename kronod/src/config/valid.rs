@@ -2,7 +2,7 @@
 
 use krono_config::read::{Given, Marked};
 
-use super::draft::{Draft, NeighbourDraft, PortDraft, RouteDraft, ShardDraft, SideDraft};
+use super::draft::{BfdDraft, Draft, NeighbourDraft, PortDraft, RouteDraft, ShardDraft, SideDraft};
 use super::nat::{NatDraft, StaticDraft};
 use super::sense;
 use super::types::*;
@@ -57,6 +57,7 @@ fn side(draft: SideDraft, ports: &[PortConfig]) -> Option<SideConfig> {
     let name = draft.port?.value;
     let routes = draft.routes.all()?.into_iter().map(route);
     let neighbours = draft.neighbours.all()?.into_iter().map(neighbour);
+    let bfd = draft.bfd.all()?.into_iter().map(bfd);
     Some(SideConfig {
         port: ports.iter().position(|port| port.name == name)?,
         queue: draft.queue?.value,
@@ -65,6 +66,7 @@ fn side(draft: SideDraft, ports: &[PortConfig]) -> Option<SideConfig> {
         address: draft.address?.value,
         routes: routes.collect::<Option<_>>()?,
         neighbours: neighbours.collect::<Option<_>>()?,
+        bfd: bfd.collect::<Option<_>>()?,
     })
 }
 
@@ -74,6 +76,15 @@ fn route(draft: RouteDraft) -> Option<RouteConfig> {
 
 fn neighbour(draft: NeighbourDraft) -> Option<NeighbourConfig> {
     Some(NeighbourConfig { address: draft.address?.value, mac: draft.mac?.value })
+}
+
+fn bfd(draft: BfdDraft) -> Option<BfdConfig> {
+    Some(BfdConfig {
+        neighbour: draft.neighbour?.value,
+        transmit: draft.transmit?.value,
+        receive: draft.receive?.value,
+        multiplier: draft.multiplier?.value,
+    })
 }
 
 fn nat(draft: NatDraft, static_mappings: Vec<StaticMapping>) -> Option<NatConfig> {

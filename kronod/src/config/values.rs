@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use ipnet::Ipv4Net;
 use krono_config::mistake::{Wrong, shown};
 pub(super) use krono_config::values::*;
 
-use super::types::SOCKET_PATH_MAX;
+use super::types::{BFD_INTERVAL_MAX, BFD_INTERVAL_MIN, SOCKET_PATH_MAX};
 
 /// A prefix that a route may lead to: everything, or addresses that hosts can have.
 pub(super) fn route_prefix(text: &str) -> Parsed<Ipv4Net> {
@@ -25,6 +26,16 @@ pub(super) fn prefix_or_any(text: &str) -> Parsed<Ipv4Net> {
         wrong.expected.insert_str(0, "any, or ");
         wrong
     })
+}
+
+/// How far BFD packets are apart.
+pub(super) fn bfd_interval(text: &str) -> Parsed<Duration> {
+    let expected = "a duration from 5ms to 1m";
+    match parse_duration(text) {
+        Ok(interval) if (BFD_INTERVAL_MIN..=BFD_INTERVAL_MAX).contains(&interval) => Ok(interval),
+        Ok(_) => Err(Wrong::new(format!("{} is out of range", shown(text)), expected)),
+        Err(wrong) => Err(Wrong { expected: expected.to_owned(), ..wrong }),
+    }
 }
 
 /// The path of a UNIX socket.

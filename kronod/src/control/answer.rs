@@ -9,13 +9,14 @@ use krono_core::counters::{BURST_CLASSES, Counter, CounterSnapshot, burst_class_
 use krono_core::drop::DropReason;
 use krono_core::frame::BURST_MAX;
 use krono_core::packet::{Endpoint, Protocol, Side};
+use krono_core::router::bfd;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::group::group;
 use super::protocol::*;
 use super::{Facts, ShardFacts};
-use crate::mailbox::{LookupQuery, NoAnswer, SessionFilter, SessionRow, SessionsPage};
+use crate::mailbox::{BfdHold, LookupQuery, NoAnswer, SessionFilter, SessionRow, SessionsPage};
 
 /// How long a worker may take to come by. It does so every few bursts; only one that is stuck, or
 /// whose CPU is taken away for long, needs more.
@@ -32,6 +33,7 @@ pub(super) fn answer(request: &Request, facts: &Facts) -> Result<Box<RawValue>, 
         Request::Sessions(request) => to_json(&sessions(request, facts)?),
         Request::Lookup(request) => to_json(&owners(request, facts)?),
         Request::Group(request) => to_json(&group(request, facts)?),
+        Request::Bfd(request) => to_json(&hold_bfd(request, facts)?),
     }
 }
 
@@ -50,6 +52,7 @@ fn status(facts: &Facts) -> Status {
             sessions_max: shard.sessions_max,
             mappings: snapshot.of(Counter::Mappings),
             subscribers: snapshot.of(Counter::Subscribers),
+            bfd: shard.bfd.look().map(|(view, since)| bfd_status(&view, since)).collect(),
         };
     Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -60,6 +63,37 @@ fn status(facts: &Facts) -> Status {
         memory: facts.memory,
         shards: facts.shards.iter().zip(snapshots(facts)).map(shard).collect(),
         ports: (facts.ports)(),
+    }
+}
+
+fn bfd_status(view: &bfd::View, since: Duration) -> BfdStatus {
+    BfdStatus {
+        side: view.side.name().to_owned(),
+        neighbour: view.neighbour,
+        state: view.state.name().to_owned(),
+        since_ms: since.as_millis() as u64,
+        diagnostic: view.diagnostic.describe().to_owned(),
+        remote_state: view.remote_state.name().to_owned(),
+        remote_diagnostic: view.remote_diagnostic.describe().to_owned(),
+        ups: view.ups,
+        transmit_us: view.transmit_us,
+        detection_us: view.detection_us,
+    }
+}
+
+/// Holds sessions down in the shards that are meant, or no longer.
+fn hold_bfd(request: &BfdRequest, facts: &Facts) -> Result<BfdChange, String> {
+    let BfdRequest { shard, neighbour, hold: is_held } = *request;
+    let by = Instant::now() + PATIENCE;
+    let mut sessions = 0;
+    for meant in facts.shards.iter().filter(|meant| shard.is_none_or(|id| id == meant.id)) {
+        let hold = Box::new(BfdHold { neighbour, is_held, count: 0 });
+        let answer = meant.handle.ask(hold, by);
+        sessions += answer.map_err(|why| format!("shard {} {why}", meant.id))?.count;
+    }
+    match sessions {
+        0 => Err("there is no such BFD session".to_owned()),
+        sessions => Ok(BfdChange { sessions }),
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use krono_core::counters::Counters;
 
+use crate::bfd::Board;
 use crate::mailbox::ShardHandle;
 use protocol::{Memory, PortFigures};
 
@@ -65,4 +66,6 @@ pub struct ShardFacts {
     pub handle: Arc<ShardHandle>,
     /// Its figures, to be read when it does not answer.
     pub counters: Arc<Counters>,
+    /// Its BFD sessions.
+    pub bfd: Arc<Board>,
 }

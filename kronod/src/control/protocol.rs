@@ -6,6 +6,7 @@
 //! → {"version":1,"request":{"sessions":{"protocol":"tcp","inside":"10.0.0.7","limit":100}}}
 //! → {"version":1,"request":{"lookup":{"outside":"198.51.100.1:4000","protocol":"tcp"}}}
 //! → {"version":1,"request":{"group":{"shard":0,"join":2}}}
+//! → {"version":1,"request":{"bfd":{"neighbour":"192.0.2.254","hold":true}}}
 //! ← {"version":1,"answer":{…}}
 //! ← {"version":1,"error":"a sentence"}
 //! ```
@@ -48,6 +49,8 @@ pub enum Request {
     Lookup(LookupRequest),
     /// How a shard is whose state is on several cores, and what is in it: [`Group`].
     Group(GroupRequest),
+    /// Holds BFD sessions down, or no longer: [`BfdChange`].
+    Bfd(BfdRequest),
 }
 
 /// Asks for sessions, those that all filters admit.
@@ -107,6 +110,20 @@ pub struct GroupRequest {
     /// At most so many rows, by default [`ROWS_PER_ANSWER`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+}
+
+/// Has BFD sessions held down, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BfdRequest {
+    /// Those of this shard; of all if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<u16>,
+    /// Those with this neighbour; with all if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub neighbour: Option<Ipv4Addr>,
+    /// Whether they shall be held down.
+    pub hold: bool,
 }
 
 /// Rows of a replica's state in one answer, unless otherwise asked.
@@ -310,6 +327,41 @@ pub struct ShardStatus {
     pub mappings: u64,
     /// Subscribers with mappings.
     pub subscribers: u64,
+    /// Its BFD sessions.
+    #[serde(default)]
+    pub bfd: Vec<BfdStatus>,
+}
+
+/// How a BFD session is (RFC 5880). States are `admin_down`, `down`, `init` and `up`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdStatus {
+    /// The side of the shard that the neighbour is on.
+    pub side: String,
+    /// Its address.
+    pub neighbour: Ipv4Addr,
+    /// The shard's own state.
+    pub state: String,
+    /// Since so many milliseconds.
+    pub since_ms: u64,
+    /// Why it changed last to something worse.
+    pub diagnostic: String,
+    /// The state that the neighbour says it is in.
+    pub remote_state: String,
+    /// And why.
+    pub remote_diagnostic: String,
+    /// How often the session has come up.
+    pub ups: u32,
+    /// How far the shard's packets are apart, without jitter; 0 if it sends none.
+    pub transmit_us: u32,
+    /// After so long without a packet the neighbour counts as lost; 0 while that is not agreed on.
+    pub detection_us: u64,
+}
+
+/// What became of a [`BfdRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BfdChange {
+    /// So many sessions are as was wished now.
+    pub sessions: usize,
 }
 
 /// What was counted since the start.

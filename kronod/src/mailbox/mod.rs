@@ -16,7 +16,7 @@ use crossbeam::queue::ArrayQueue;
 use krono_core::counters::CounterSnapshot;
 
 pub use view::{
-    CoreChange, CoresRefused, CoresRequest, EndpointFilter, LookupQuery, PARTS_PER_PAGE,
+    BfdHold, CoreChange, CoresRefused, CoresRequest, EndpointFilter, LookupQuery, PARTS_PER_PAGE,
     RECORDS_PER_PAGE, Reload, RowsPage, SessionFilter, SessionRow, SessionsPage, ShardView,
 };
 
@@ -68,6 +68,8 @@ pub enum Form {
     Rows(Box<RowsPage>),
     /// The cores of a group.
     Cores(Box<CoresRequest>),
+    /// A change of BFD sessions.
+    Bfd(Box<BfdHold>),
 }
 
 impl Letter {
@@ -80,6 +82,7 @@ impl Letter {
             Form::Reload(reload) => shard.reload(reload),
             Form::Rows(page) => shard.rows(page),
             Form::Cores(request) => shard.cores(request),
+            Form::Bfd(hold) => shard.hold_bfd(hold),
         }
     }
 }
@@ -114,6 +117,7 @@ questions! {
     Reload Reload;
     RowsPage Rows;
     CoresRequest Cores;
+    BfdHold Bfd;
 }
 
 /// The worker's end. Dropping it tells those who ask that the shard has ended.

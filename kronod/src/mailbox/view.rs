@@ -29,6 +29,9 @@ pub trait ShardView {
     /// Looks at no more than [`PARTS_PER_PAGE`] parts of a replica's state from `page.cursor` on.
     fn rows(&self, _: &mut RowsPage) {}
 
+    /// Holds BFD sessions down, or no longer, and notes how many.
+    fn hold_bfd(&mut self, _: &mut BfdHold) {}
+
     /// Tells which cores of a group get packets, after the change that is asked for.
     fn cores(&mut self, request: &mut CoresRequest) {
         request.outcome = Err(CoresRefused::NoSequencer);
@@ -70,6 +73,17 @@ impl RowsPage {
     pub fn rows(&self) -> &[Row] {
         &self.rows
     }
+}
+
+/// BFD sessions that the operator holds down, or no longer.
+#[derive(Clone, Copy, Debug)]
+pub struct BfdHold {
+    /// Those with this neighbour; all if none.
+    pub neighbour: Option<Ipv4Addr>,
+    /// Whether they shall be held down.
+    pub is_held: bool,
+    /// How many these are; noted by the worker.
+    pub count: usize,
 }
 
 /// Which cores of a group get packets, and a change of that.

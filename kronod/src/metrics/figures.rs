@@ -6,6 +6,7 @@ use std::sync::Arc;
 use krono_core::counters::{Counter, CounterKind, CounterSnapshot, burst_class_start};
 use krono_core::drop::DropReason;
 use krono_core::packet::Side;
+use krono_core::router::bfd::{State, View};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -58,6 +59,7 @@ impl Collector for Source {
         let snapshots = snapshots(facts);
         let shards: Vec<_> = facts.shards.iter().zip(&snapshots).map(Sample::of).collect();
         page.shards(&shards)?;
+        page.bfd(&facts.shards)?;
         page.ports(&(facts.ports)())
     }
 }
@@ -119,6 +121,47 @@ impl Page<'_> {
         });
         let help = "Bursts received, by their least size; classes are powers of two.";
         self.family(CounterKind::Total, "bursts", help, each)
+    }
+
+    fn bfd(&mut self, shards: &[ShardFacts]) -> fmt::Result {
+        type Figure = fn(&View) -> u64;
+        let families: [(CounterKind, &str, &str, Figure); 4] = [
+            (
+                CounterKind::Gauge,
+                "bfd_up",
+                "Whether the BFD session with a neighbour is up.",
+                |it| u64::from(it.state == State::Up),
+            ),
+            (CounterKind::Total, "bfd_ups", "How often the BFD session has come up.", |it| {
+                it.ups.into()
+            }),
+            (
+                CounterKind::Gauge,
+                "bfd_transmit_us",
+                "Microseconds between BFD packets to the neighbour, without jitter.",
+                |it| it.transmit_us.into(),
+            ),
+            (
+                CounterKind::Gauge,
+                "bfd_detection_us",
+                "Microseconds of silence after which the neighbour counts as lost.",
+                |it| it.detection_us,
+            ),
+        ];
+        for (kind, name, help, figure) in families {
+            let each = shards.iter().flat_map(|shard| {
+                shard.bfd.look().map(move |(view, _)| {
+                    let labels = vec![
+                        ("shard", shard.id.to_string()),
+                        ("side", view.side.to_string()),
+                        ("neighbour", view.neighbour.to_string()),
+                    ];
+                    (labels, figure(&view))
+                })
+            });
+            self.family(kind, name, help, each)?;
+        }
+        Ok(())
     }
 
     fn traffic(&mut self, shards: &[Sample<'_>]) -> fmt::Result {

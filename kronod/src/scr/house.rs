@@ -22,6 +22,7 @@ use super::members::Members;
 use super::programs::GroupProgram;
 use super::replica::{ReplicaWorker, Run, Source};
 use super::sequencing::{Lane, Sequencing};
+use crate::bfd::Board;
 use crate::carrier::Carrier;
 use crate::config::{self, Arrival, Config, NatConfig, ProgramConfig, ScrConfig, ShardConfig};
 use crate::held::Held;
@@ -187,6 +188,8 @@ impl<'c> GroupPlan<'c> {
         tables: Tables,
     ) -> anyhow::Result<Vec<Part>> {
         let (shard, scr) = (self.shard, self.scr);
+        // The configuration has none.
+        let bfd = Arc::new(Board::new(self.clock, std::iter::empty()));
         let Made { sequencing, replicas } = self.make(make)?;
         let sequencing = sequencing.map(|(mut sequencing, handle)| Part {
             shard: shard.id,
@@ -196,6 +199,7 @@ impl<'c> GroupPlan<'c> {
             tables: Tables { bytes: 0, huge: tables.huge },
             counters: sequencing.counters.clone(),
             handle: Arc::new(handle),
+            bfd: bfd.clone(),
             run: Box::new(move || sequencing.run()),
         });
         let replica = |(mut replica, handle): (ReplicaWorker<P>, ShardHandle)| Part {
@@ -206,6 +210,7 @@ impl<'c> GroupPlan<'c> {
             tables,
             counters: replica.carrier.counters.clone(),
             handle: Arc::new(handle),
+            bfd: bfd.clone(),
             run: Box::new(move || replica.run()),
         };
         Ok(sequencing.into_iter().chain(replicas.into_iter().map(replica)).collect())

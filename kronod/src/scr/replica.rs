@@ -331,7 +331,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
 
     #[cold]
     fn housekeep(&mut self) {
-        self.carrier.do_duties(&mut self.shard.router, self.now.ticks());
+        self.carrier.do_duties(&mut self.shard.router, self.now);
         self.shard.program.program().publish(&self.carrier.counters);
         if let Some(mut letter) = self.mailbox.take() {
             letter.answer(self);

@@ -3,11 +3,12 @@
 use krono_core::counters::{Counter, CounterSnapshot};
 use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Side};
+use krono_core::router::bfd::{Control, PORT, State};
 use krono_core::time::Span;
 use krono_io::Mbuf;
 use krono_nat::config::Filtering;
 
-use super::bed::{Bed, Plan, ep};
+use super::bed::{Bed, DISCRIMINATOR, Plan, ep};
 use super::packets::{
     ADDRESSES, GATEWAY_MACS, GATEWAYS, What, arp_reply, arp_request, echo, read, tagged, tcp, udp,
     udp_with_ttl,
@@ -59,7 +60,7 @@ impl Load {
         let (from, to) = if side == Side::Inside { (subscriber, remote) } else { (remote, public) };
         let own = ADDRESSES[side as usize];
         let gateway = (GATEWAY_MACS[side as usize], GATEWAYS[side as usize]);
-        let mut frame = match random.below(24) {
+        let mut frame = match random.below(26) {
             0..6 => udp(side, from, to, b"payload"),
             6..10 => tcp(side, from, to, flags, numbers),
             10 => echo(side, from, to.addr),
@@ -75,6 +76,7 @@ impl Load {
             20 => udp(side, from, to, &[0; 1473]),
             21 => tagged(udp(side, from, to, b""), 77),
             22 => udp(side, from, Endpoint::new([10, 9, 9, 9].into(), 9), b"nowhere"),
+            23..25 => bfd(side, random),
             _ => vec![0xa5; 1 + random.below(100) as usize],
         };
         if random.one_in(12) {
@@ -88,8 +90,27 @@ impl Load {
     }
 }
 
+/// What the gateway of a side, where it may have a session, has to say by BFD.
+fn bfd(side: Side, random: &mut Random) -> Vec<u8> {
+    let control = Control {
+        state: State::from_bits(random.below(4) as u8),
+        poll: random.one_in(4),
+        is_final: random.one_in(4),
+        multiplier: 1 + random.below(3) as u8,
+        my_discriminator: 7,
+        your_discriminator: if random.one_in(3) { 0 } else { DISCRIMINATOR },
+        desired_tx_us: 100_000,
+        required_rx_us: 100_000 * random.below(3) as u32,
+        ..Control::default()
+    };
+    let from = Endpoint::new(GATEWAYS[side as usize], 50_000);
+    let ttl = if random.one_in(9) { 64 } else { 255 };
+    let to = Endpoint::new(ADDRESSES[side as usize], PORT);
+    udp_with_ttl(side, from, to, &control.to_bytes(), ttl)
+}
+
 fn plan() -> Plan {
-    let mut plan = Plan { buffers: 300, ..Plan::default().without_neighbours() };
+    let mut plan = Plan { buffers: 300, ..Plan::default().without_neighbours().with_bfd() };
     plan.nat.sessions = 150;
     plan.nat.ports_per_subscriber = 6;
     plan.nat.policy.timeouts.udp = Span(30);
@@ -219,6 +240,8 @@ fn every_frame_is_accounted_for_under_random_load() {
         DropReason::NeighbourUnreachable,
         DropReason::SessionsFull,
         DropReason::TxFull,
+        DropReason::BfdTtlBad,
+        DropReason::BfdSessionUnknown,
     ];
     for reason in often {
         assert!(sum(&|end| end.dropped(reason)) > 100, "hardly any {reason}");

@@ -5,8 +5,9 @@ use allocation_counter::{AllocationInfo, measure, opt_out};
 use krono_core::counters::{Counter, CounterSnapshot};
 use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Side};
+use krono_core::router::bfd::{Control, PORT, State};
 
-use super::bed::{Bed, Plan, ep};
+use super::bed::{Bed, DISCRIMINATOR, Plan, ep};
 use super::packets::{
     ADDRESSES, GATEWAY_MACS, GATEWAYS, arp_reply, arp_request, echo, read, tcp, udp, udp_with_ttl,
     unreachable,
@@ -43,6 +44,7 @@ fn variety(round: u32, public: Endpoint, answer_seen: &[u8]) -> Vec<(Side, Vec<u
         (inside, arp_request(inside, (mac, new.addr), ADDRESSES[0])),
         (outside, arp_request(outside, (mac, GATEWAYS[1]), ADDRESSES[1])),
         (outside, udp(outside, server, ep("192.0.2.1:9"), b"for the shard itself")),
+        (outside, bfd(round)),
         // A remote host on the link that does not answer, and a subscriber who will.
         (
             inside,
@@ -50,6 +52,23 @@ fn variety(round: u32, public: Endpoint, answer_seen: &[u8]) -> Vec<(Side, Vec<u
         ),
         (outside, arp_reply(outside, (GATEWAY_MACS[1], GATEWAYS[1]))),
     ]
+}
+
+/// A BFD session that comes up, goes down and has a Poll answered, and once in a while is silent.
+fn bfd(round: u32) -> Vec<u8> {
+    let ttl = if round % 50 < 20 { 254 } else { 255 };
+    let control = Control {
+        state: [State::Down, State::Init, State::Up, State::Up][round as usize % 4],
+        poll: round.is_multiple_of(3),
+        multiplier: 1,
+        my_discriminator: 77,
+        your_discriminator: DISCRIMINATOR,
+        desired_tx_us: 1,
+        required_rx_us: 1,
+        ..Control::default()
+    };
+    let (from, to) = (ep("192.0.2.254:50000"), Endpoint::new(ADDRESSES[1], PORT));
+    udp_with_ttl(Side::Outside, from, to, &control.to_bytes(), ttl)
 }
 
 /// Turns with only what the worker does being counted.
@@ -69,7 +88,7 @@ fn turn(bed: &mut Bed, frames: Vec<(Side, Vec<u8>)>) {
 
 #[test]
 fn a_running_worker_neither_allocates_nor_frees() {
-    let mut plan = Plan::default().without_neighbours();
+    let mut plan = Plan::default().without_neighbours().with_bfd();
     plan.nat.policy.timeouts.icmp = krono_core::time::Span(20);
     let mut bed = Bed::new(&plan);
     // Warming up makes the lists of the memory ports grow, and shows both sides' gateways.
@@ -106,12 +125,15 @@ fn a_running_worker_neither_allocates_nor_frees() {
     ] {
         assert!(counters.of(counter) > 0, "no {}", counter.name());
     }
+    let (session, _) = bed.worker.bfd.look().next().expect("a session is shown");
+    assert!(session.ups > 20, "it came up {} times", session.ups);
     for reason in [
         DropReason::TtlExceeded,
         DropReason::TxFull,
         DropReason::Filtered,
         DropReason::NeighbourUnreachable,
         DropReason::LocalUnsupported,
+        DropReason::BfdTtlBad,
     ] {
         assert!(counters.dropped(reason) > 0, "no {reason}");
     }
@@ -151,7 +173,7 @@ fn answering_a_letter_allocates_and_frees_nothing() {
 
 #[test]
 fn starting_to_run_and_shutting_down_allocate_nothing() {
-    let mut bed = Bed::new(&Plan::default().without_neighbours());
+    let mut bed = Bed::new(&Plan::default().without_neighbours().with_bfd());
     let frame = udp(Side::Inside, ep("100.64.0.5:5000"), ep(SERVER), b"held");
     assert!(bed.peer(Side::Inside).inject(&frame));
     bed.turn();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use krono_core::counters::{CounterSnapshot, Counters};
 use krono_core::packet::{Endpoint, Mac, Side};
+use krono_core::router::bfd::SessionConfig;
 use krono_core::router::{Route, Router, RouterConfig, SideConfig};
 use krono_core::shard::Shard;
 use krono_core::time::{Moment, Span, Ticks};
@@ -13,7 +14,8 @@ use krono_io::{Arena, Burst, Clock, Hugepages, Pool};
 use krono_nat::Nat;
 use krono_nat::config::{Config, Filtering, Firewall, Policy, Timeouts};
 
-use super::packets::{GATEWAY_MACS, MACS};
+use super::packets::{GATEWAY_MACS, GATEWAYS, MACS};
+use crate::bfd::Board;
 use crate::carrier::Carrier;
 use crate::changes::ChangeCounts;
 use crate::held::Held;
@@ -26,6 +28,9 @@ pub(super) fn ep(text: &str) -> Endpoint {
     let (addr, port) = text.split_once(':').expect("ADDR:PORT");
     Endpoint::new(addr.parse().expect("an address"), port.parse().expect("a port"))
 }
+
+/// What the shard calls the BFD session that it may have.
+pub(super) const DISCRIMINATOR: u32 = 0x0b0f_d0d0;
 
 /// How a worker gets its frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +63,7 @@ impl Default for Plan {
             mtu: 1500,
             routes: vec![Route { prefix: prefix.parse().unwrap(), via: via.parse().unwrap() }],
             neighbours: vec![(via.parse().unwrap(), Mac(GATEWAY_MACS[side as usize]))],
+            bfd: Vec::new(),
         };
         let pool = vec!["198.51.100.0/30".parse().unwrap()];
         Plan {
@@ -99,6 +105,18 @@ impl Plan {
         let mut plan = Plan { wiring: Wiring::Trunk, ..Plan::default() };
         (plan.router.inside.vlan, plan.router.outside.vlan) = (inside, outside);
         plan
+    }
+
+    /// With a slow BFD session with the gateway outside, known to the shard as [`DISCRIMINATOR`].
+    pub(super) fn with_bfd(mut self) -> Plan {
+        self.router.outside.bfd.push(SessionConfig {
+            neighbour: GATEWAYS[Side::Outside as usize],
+            transmit_us: 500_000,
+            receive_us: 500_000,
+            multiplier: 3,
+            seed: DISCRIMINATOR.into(),
+        });
+        self
     }
 
     /// Gateways have to be asked for.
@@ -152,6 +170,7 @@ impl Bed {
                 pool: pool.clone(),
                 counters: Arc::new(Counters::new()),
             },
+            bfd: Arc::new(Board::new(clock, router.bfd_sessions())),
             shard: Shard::new(router, Nat::new(&plan.nat, memory, Ticks(0)).unwrap()),
             scratch: Box::default(),
             input,

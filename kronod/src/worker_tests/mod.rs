@@ -3,6 +3,7 @@
 mod accounts;
 mod allocations;
 mod bed;
+mod bfd;
 mod clock;
 mod letters;
 mod neighbours;

@@ -72,6 +72,9 @@ fn a_wrong_command_line_exits_2() {
         "sessions --cursor 7",
         "sessions --shard -1",
         "stats --watch=yes",
+        "bfd",
+        "bfd --hold --release",
+        "bfd --hold --neighbour ten",
     ] {
         let ran = run(nowhere, line);
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "'{line}': {}", ran.err);
@@ -145,6 +148,15 @@ fn people_read_status_and_stats_in_100_columns() {
     for text in ["starting", "/etc/kronod.yaml", "512 MiB for buffers", "hung", "net_null0"] {
         assert!(status.out.contains(text), "{text} in:\n{}", status.out);
     }
+    let bfd = status.out.lines().find(|line| line.contains("192.0.2.254")).expect("a session");
+    for text in ["    7  outside", "up  ", "50ms", "150.500ms", "  2  detection time expired"] {
+        assert!(bfd.contains(text), "{text} in:\n{}", status.out);
+    }
+    let machines = json(&served.path, "status");
+    assert_eq!(machines["shards"][0]["bfd"], Value::Array(vec![]));
+    let session = &machines["shards"][1]["bfd"][0];
+    assert_eq!((&session["state"], &session["ups"]), (&"up".into(), &2.into()));
+    assert!(session["since_ms"].is_u64());
     let stats = run(&served.path, "stats");
     assert_eq!(stats.code, 0, "{}", stats.err);
     for text in ["Shard 0 on lcore 10, polling", "received", "it does not answer", "burst size"] {
@@ -204,6 +216,24 @@ fn a_lookup_names_the_owner_or_exits_1() {
     let ran = run(&served.path, "--json lookup 198.51.100.1:9");
     assert_eq!(ran.code, 1);
     assert_eq!(ran.out, "{\"outside\":\"198.51.100.1:9\",\"owners\":[]}\n");
+}
+
+#[test]
+fn bfd_sessions_are_held_down_by_shard_and_neighbour() {
+    let served = Served::start(&[1, 1]);
+    let held = |line: &str| run(&served.path, line).out;
+    assert_eq!(held("bfd --hold"), "2 BFD sessions held down\n");
+    assert_eq!(held("bfd --hold --shard 7"), "1 BFD session held down\n");
+    assert_eq!(json(&served.path, "bfd --hold --neighbour 192.0.2.254")["sessions"], 2);
+    // These shards have none that could be released.
+    for line in ["bfd --hold --neighbour 192.0.2.1", "bfd --hold --shard 3", "bfd --release"] {
+        let ran = run(&served.path, line);
+        let sentence = "kronoctl: there is no such BFD session\n";
+        assert_eq!((ran.code, ran.err.as_str()), (1, sentence), "{line}");
+    }
+    served.shards[1].hang(true);
+    let ran = run(&served.path, "bfd --hold --shard 7");
+    assert_eq!((ran.code, ran.err.as_str()), (1, "kronoctl: shard 7 does not answer\n"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A shard without packets: a thread that counts bursts of made-up frames and runs a mailbox.
 
 use std::net::Ipv4Addr;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,10 +10,14 @@ use std::time::{Duration, Instant};
 use krono_core::counters::{Counter, CounterSnapshot, Counters};
 use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Protocol, Side};
+use krono_core::router::bfd::{self, Diagnostic, State};
+use krono_core::time::Moment;
+use krono_io::Clock;
+use kronod::bfd::Board;
 use kronod::control::protocol::{Memory, PortFigures, Role};
 use kronod::control::{Facts, ShardFacts};
 use kronod::mailbox::{
-    LookupQuery, Mailbox, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardHandle,
+    BfdHold, LookupQuery, Mailbox, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardHandle,
     ShardView, mailbox,
 };
 
@@ -123,6 +128,12 @@ impl ShardView for View {
         }
     }
 
+    /// One session, with 192.0.2.254.
+    fn hold_bfd(&mut self, hold: &mut BfdHold) {
+        let is_meant = hold.neighbour.is_none_or(|it| it == Ipv4Addr::new(192, 0, 2, 254));
+        hold.count = usize::from(is_meant && hold.is_held);
+    }
+
     fn reload(&mut self, reload: &mut Reload) {
         reload.outcome = Err(DropReason::SessionsFull);
     }
@@ -155,6 +166,24 @@ pub(crate) fn row(number: u16) -> SessionRow {
     }
 }
 
+/// A BFD session with 192.0.2.254 that is up, since the clock's start, in the second shard.
+fn board(index: usize) -> Board {
+    let clock = Clock::with_frequency(NonZeroU64::new(1_000_000_000).unwrap());
+    let session = bfd::View {
+        side: Side::Outside,
+        neighbour: Ipv4Addr::new(192, 0, 2, 254),
+        state: State::Up,
+        diagnostic: Diagnostic::DETECTION_TIME_EXPIRED,
+        since: Moment(0),
+        ups: 2,
+        remote_state: State::Up,
+        remote_diagnostic: Diagnostic::NONE,
+        transmit_us: 50_000,
+        detection_us: 150_500,
+    };
+    Board::new(clock, (index == 1).then_some(session).into_iter())
+}
+
 /// What the control plane knows of these shards: ids 0, 7, 14 … on lcores 10, 11, 12 …
 pub(crate) fn facts(shards: &[Fake]) -> Facts {
     let shard = |(index, fake): (usize, &Fake)| ShardFacts {
@@ -165,6 +194,7 @@ pub(crate) fn facts(shards: &[Fake]) -> Facts {
         sessions_max: 1000,
         handle: fake.handle.clone(),
         counters: fake.counters.clone(),
+        bfd: Arc::new(board(index)),
     };
     let port = PortFigures {
         name: "access".to_owned(),

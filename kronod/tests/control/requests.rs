@@ -6,7 +6,8 @@ use rand_chacha::ChaCha8Rng;
 
 const ROUNDS: usize = 50_000;
 
-const SEEDS: [&str; 6] = [
+const SEEDS: [&str; 7] = [
+    include_str!("../data/requests/bfd.json"),
     include_str!("../data/requests/filtered-sessions.json"),
     include_str!("../data/requests/lookup.json"),
     include_str!("../data/requests/lookup-before-version.json"),

@@ -86,6 +86,15 @@ fn every_figure_is_there_and_adds_up() {
         assert!(received > 0);
         assert_eq!(received, fates + drops.sum::<u64>());
     }
+    let session = "shard=\"7\",side=\"outside\",neighbour=\"192.0.2.254\"";
+    for (name, expected) in [
+        ("bfd_up", 1),
+        ("bfd_ups_total", 2),
+        ("bfd_transmit_us", 50_000),
+        ("bfd_detection_us", 150_500),
+    ] {
+        assert_eq!(value(&body, &format!("krono_{name}{{{session}}}")), expected, "{name}");
+    }
     assert_eq!(value(&body, "krono_port_rx_packets_total{port=\"access\"}"), 12_345);
     assert_eq!(value(&body, "krono_port_rx_missed_total{port=\"access\"}"), 3);
 }

@@ -100,6 +100,7 @@ fn router_config() -> Result<RouterConfig> {
             mtu: MTU,
             routes: vec![Route { prefix: prefix.parse()?, via }],
             neighbours: vec![(via, Mac(NEIGHBOUR[number]))],
+            bfd: Vec::new(),
         })
     };
     Ok(RouterConfig {

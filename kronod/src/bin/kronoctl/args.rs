@@ -1,7 +1,7 @@
 //! The command line.
 
 use std::fmt;
-use std::net::SocketAddrV4;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -27,6 +27,9 @@ EXAMPLES:
 
     kronoctl group --join 3
         One core more for a shard that is on several, while packets flow.
+
+    kronoctl bfd --hold --shard 0
+        Have routers take another way, and end nothing.
 
     kronoctl --json stats | jq '.shards[] | {id, received, sent, drops}'
         Figures for other programs. In each shard, always:
@@ -74,6 +77,8 @@ pub(crate) enum Command {
     },
     /// A shard whose state is on several cores (scr): who gets packets, and what is in the state
     Group(GroupArgs),
+    /// Hold BFD sessions down, so that neighbours send nothing more here; or no longer
+    Bfd(BfdArgs),
     /// All reasons for which frames are dropped, each with its sentence; needs no kronod
     Reasons,
 }
@@ -133,6 +138,26 @@ pub(crate) struct GroupArgs {
     /// So many blocked sources, heavy flows, buckets, knockers or connections at most
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("change").required(true))]
+pub(crate) struct BfdArgs {
+    /// Hold them down (AdminDown), until they are released or kronod is started anew
+    #[arg(long, group = "change")]
+    pub(crate) hold: bool,
+
+    /// Let them come up
+    #[arg(long, group = "change")]
+    pub(crate) release: bool,
+
+    /// Only those of this shard
+    #[arg(long, value_name = "ID")]
+    pub(crate) shard: Option<u16>,
+
+    /// Only those with this neighbour
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) neighbour: Option<Ipv4Addr>,
 }
 
 /// A public endpoint, of one protocol or of any.

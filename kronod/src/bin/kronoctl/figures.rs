@@ -1,7 +1,9 @@
 //! Status and statistics for people.
 
 use krono_core::drop::DropReason;
-use kronod::control::protocol::{PortFigures, Role, ShardState, ShardStats, Stats, Status};
+use kronod::control::protocol::{
+    PortFigures, Role, ShardState, ShardStats, ShardStatus, Stats, Status,
+};
 
 use crate::lists::wrapped;
 use crate::table::{Align, Table, count, memory, short, span};
@@ -47,7 +49,46 @@ pub(crate) fn status(status: &Status) -> String {
     for port in &status.ports {
         ports.row([port.name.clone(), port.device.clone()]);
     }
-    text + &shards.render("") + "\n" + &ports.render("")
+    text + &shards.render("") + &bfd(&status.shards) + "\n" + &ports.render("")
+}
+
+/// The BFD sessions of all shards, if there are any.
+fn bfd(shards: &[ShardStatus]) -> String {
+    let mut table = Table::new(&[
+        ("shard", Align::Right),
+        ("side", Align::Left),
+        ("BFD with", Align::Left),
+        ("state", Align::Left),
+        ("since", Align::Right),
+        ("sends", Align::Right),
+        ("detects", Align::Right),
+        ("ups", Align::Right),
+        ("went down for", Align::Left),
+    ]);
+    let each = || shards.iter().flat_map(|shard| shard.bfd.iter().map(move |it| (shard.id, it)));
+    for (shard, session) in each() {
+        table.row([
+            shard.to_string(),
+            session.side.clone(),
+            session.neighbour.to_string(),
+            session.state.clone(),
+            span(session.since_ms / 1000),
+            milliseconds(session.transmit_us.into()),
+            milliseconds(session.detection_us),
+            count(session.ups.into()),
+            session.diagnostic.clone(),
+        ]);
+    }
+    if each().next().is_some() { format!("\n{}", table.render("")) } else { String::new() }
+}
+
+/// Microseconds as people configure them; `-` for 0.
+fn milliseconds(us: u64) -> String {
+    match us {
+        0 => "-".to_owned(),
+        us if us.is_multiple_of(1000) => format!("{}ms", us / 1000),
+        us => format!("{}.{:03}ms", us / 1000, us % 1000),
+    }
 }
 
 pub(crate) fn stats(stats: &Stats) -> String {

@@ -19,12 +19,13 @@ use clap::Parser;
 use krono_core::drop::DropReason;
 use kronod::control::Client;
 use kronod::control::protocol::{
-    GroupRequest, LookupRequest, Owners, Request, Sessions, SessionsRequest, Text,
+    BfdChange, BfdRequest, GroupRequest, LookupRequest, Owners, Request, Sessions, SessionsRequest,
+    Text,
 };
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use args::{Cli, Command, GroupArgs, SessionsArgs, Target};
+use args::{BfdArgs, Cli, Command, GroupArgs, SessionsArgs, Target};
 
 fn main() -> ExitCode {
     match krono_core::cpu::check() {
@@ -64,6 +65,7 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Stats { watch: true } => watch::run(&mut connect(cli)?, cli.json)?,
         Command::Sessions(args) => sessions(cli, args)?,
         Command::Lookup { target } => return lookup(cli, *target),
+        Command::Bfd(args) => hold_bfd(cli, args)?,
         Command::Group(args) => {
             let GroupArgs { shard, join, leave, limit } = *args;
             let request = GroupRequest { shard, join, leave, limit };
@@ -72,6 +74,16 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn hold_bfd(cli: &Cli, args: &BfdArgs) -> anyhow::Result<()> {
+    let BfdArgs { hold, release: _, shard, neighbour } = *args;
+    let answer = connect(cli)?.ask(&Request::Bfd(BfdRequest { shard, neighbour, hold }))?;
+    show(cli, &answer, |change: &BfdChange| {
+        let sessions = if change.sessions == 1 { "session" } else { "sessions" };
+        let what = if hold { "held down" } else { "released" };
+        format!("{} BFD {sessions} {what}\n", change.sessions)
+    })
 }
 
 fn connect(cli: &Cli) -> anyhow::Result<Client> {

@@ -52,6 +52,7 @@ fn router(knows_neighbours: bool) -> RouterConfig {
             true => vec![(via.parse().unwrap(), Mac(GATEWAY_MACS[side as usize]))],
             false => vec![],
         },
+        bfd: vec![],
     };
     RouterConfig {
         inside: side(Side::Inside, "10.0.0.1/24", "100.64.0.0/16", "10.0.0.254"),

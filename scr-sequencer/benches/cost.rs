@@ -11,13 +11,17 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use krono_core::carve;
 use krono_core::packet::{Endpoint, Kind, PacketMeta, Protocol, Side, TcpFlags, TcpMeta};
 use krono_core::time::Moment;
+use krono_nat::config::{Config, Filtering, Firewall, Policy, Timeouts};
+use krono_nat::{Nat, Replica};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rand_distr::Zipf;
 use scr_sequencer::Replicable;
 use scr_sequencer::programs::{bucket, conntrack, ddos, heavy, knock};
+use zerocopy::IntoBytes;
 
 /// Frames in a burst, and cores: so many records are probed before the first is stepped on.
 const BURST: usize = 32;
@@ -44,6 +48,10 @@ fn main() {
         benches.push(bench(trace, bucket(), &of(65_536), &[]));
         benches.push(bench(trace, heavy(), &of(65_536), &handshakes(65_536)));
         benches.push(bench(trace, conntrack(), &of(65_536), &handshakes(65_536)));
+        let each: Vec<_> = (0..65_536).map(|flow| datagram(flow, 0)).collect();
+        let of = |flows| flows_of(trace, flows, packets).enumerate();
+        let datagrams: Vec<_> = of(65_536).map(|(at, flow)| datagram(flow, at)).collect();
+        benches.push(bench(trace, nat(), &datagrams, &each));
     }
     benches.retain(|bench| is_wanted(bench.name().0));
     for _ in 0..if is_quick { 1 } else { REPEATS } {
@@ -187,6 +195,30 @@ fn conntrack() -> conntrack::Conntrack {
     conntrack::Conntrack::new(&Default::default()).expect("good settings")
 }
 
+/// A translator with room for all flows, each of a subscriber of its own.
+fn nat() -> Replica<'static> {
+    let config = Config {
+        sessions: 80_000,
+        subscribers: 80_000,
+        pool: vec!["198.51.100.0/30".parse().expect("a prefix")],
+        inside: vec!["10.0.0.0/8".parse().expect("a prefix")],
+        ports: 1024..=65_535,
+        ports_per_subscriber: 2048,
+        seed: [7; 32],
+        policy: Policy {
+            filtering: Filtering::AddressAndPortDependent,
+            hairpinning: true,
+            timeouts: Timeouts::default(),
+            exclude: vec![],
+            statics: vec![],
+            firewall: Firewall::default(),
+        },
+    };
+    let memory = Box::leak(carve::heap(Nat::memory_bytes(&config)).into_boxed_slice());
+    let now = Moment(1_000_000_000).ticks();
+    Replica(Nat::new(&config, memory.as_mut_bytes(), now).expect("no static mappings"))
+}
+
 /// A segment of a flow, from its client or to it; 100 ns after the one before.
 fn segment(flow: u32, from_client: bool, dport: u16, flags: TcpFlags, number: usize) -> Packet {
     let client = Endpoint::new((0x0a00_0000 + flow * 7).into(), 1024 + (flow % 60_000) as u16);
@@ -201,8 +233,21 @@ fn segment(flow: u32, from_client: bool, dport: u16, flags: TcpFlags, number: us
     (meta, side, Moment(1_000_000_000 + number as u64 * 100))
 }
 
+/// A subscriber's datagram.
+fn datagram(flow: u32, number: usize) -> Packet {
+    let (mut meta, _, now) = segment(flow, true, 8080, TcpFlags::ACK, number);
+    (meta.kind, meta.protocol, meta.tcp) = (Kind::Udp, Protocol::Udp, TcpMeta::default());
+    (meta, Side::Inside, now)
+}
+
 /// Segments of connections that are open. All come from clients, as sources count.
 fn packets_of(trace: &'static str, flows: u32, packets: usize) -> Vec<Packet> {
+    let of = |(number, flow)| segment(flow, true, 8080, TcpFlags::ACK, number);
+    flows_of(trace, flows, packets).enumerate().map(of).collect()
+}
+
+/// Whose turn it is, packet by packet.
+fn flows_of(trace: &'static str, flows: u32, packets: usize) -> impl Iterator<Item = u32> {
     let mut rng = StdRng::seed_from_u64(7);
     let zipf = Zipf::new(f64::from(flows), 1.0).expect("a distribution");
     let mut flow = move || match trace {
@@ -210,7 +255,7 @@ fn packets_of(trace: &'static str, flows: u32, packets: usize) -> Vec<Packet> {
         "zipf" => rng.sample(zipf) as u32 - 1,
         _ => rng.random_range(0..flows),
     };
-    (0..packets).map(|number| segment(flow(), true, 8080, TcpFlags::ACK, number)).collect()
+    (0..packets).map(move |_| flow())
 }
 
 /// The beginnings of all connections.

@@ -10,7 +10,10 @@ from report import machine, revision
 
 CORES = range(1, 15)
 TRACES = ["one flow", "zipf"]
-RUNNERS = {"sharded": "#1f77b4", "RSS++": "#2ca02c", "locked": "#d62728", "replicated": "#222222"}
+RUNNERS = {"sharded": "#1f77b4", "RSS++": "#2ca02c", "locked": "#d62728", "atomics": "#9467bd",
+           "replicated": "#222222"}
+# Of a state that cores share: the part of a step that only one core can be in, and a step.
+SHARED = {"locked": ("serial", "step_locked"), "atomics": ("serial_atomics", "step_atomics")}
 
 
 # ---- The model ----
@@ -46,6 +49,10 @@ class Case:
     def c2(self):
         return self.cycles("c2", 7)
 
+    @property
+    def runners(self):
+        return [runner for runner in RUNNERS if runner != "atomics" or self.points(runner)]
+
     def sequencer(self, cores):
         """Cycles of the sequencer's lcore, between two measured numbers in proportion."""
         points = self.points("sequencer")
@@ -63,10 +70,11 @@ class Case:
             return self.mhz / ((self.d + self.c1) * self.cycles("share", cores))
         if runner == "RSS++":
             return self.mhz / ((self.d + self.c1) * self.cycles("share_rsspp", cores))
-        if runner == "locked":
-            serial = self.cycles("serial", 2)
+        if runner in SHARED:
+            section, step = SHARED[runner]
+            serial = self.cycles(section, 2)
             if cores == 1:
-                return self.mhz / (self.d + self.cycles("step_locked"))
+                return self.mhz / (self.d + self.cycles(step))
             return min(cores * self.mhz / (self.d + serial), self.mhz / serial)
         return min(cores * self.mhz / self.replica(cores), self.mhz / self.sequencer(cores))
 
@@ -76,8 +84,8 @@ class Case:
             return cores, self.mhz / self.cycles(name, cores), expected
         if runner == "sharded":
             return [point("sharded", 1, self.model("sharded", 1))]
-        if runner == "locked":
-            return [point("locked", cores, self.model("locked", cores)) for cores in (1, 2)]
+        if runner in SHARED:
+            return [point(runner, cores, self.model(runner, cores)) for cores in (1, 2)]
         if runner == "replicated":
             return [point("whole", 1, self.model("replicated", 1))]
         return []
@@ -98,7 +106,7 @@ def plot(cases, facts):
              text(12, 45, facts, "small")]
     for index, case in enumerate(cases):
         parts += panel(case, LEFT + index * (PLOT_W + GAP))
-    parts += legend(HEIGHT - 34)
+    parts += legend(cases[0], HEIGHT - 34)
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
             f'width="{WIDTH}" height="{HEIGHT}">\n'
             '<style>text{font:12px sans-serif;fill:#222}.title{font-weight:bold;font-size:15px}'
@@ -122,7 +130,7 @@ def line(points, colour, width=2, dashes=""):
 
 
 def panel(case, left):
-    top = nice_above(max(max(case.model(runner, cores) for runner in RUNNERS for cores in CORES),
+    top = nice_above(max(max(case.model(runner, cores) for runner in case.runners for cores in CORES),
                          max(mpps for _, mpps, _ in case.of_one_core())))
 
     def place(cores, mpps):
@@ -139,7 +147,8 @@ def panel(case, left):
     parts.append(text(left - 8, TOP - 10, "Mpps", "end small"))
     free = [(cores, cores * case.mhz / case.replica(cores)) for cores in CORES]
     parts.append(line([place(*point) for point in free if point[1] <= top], "#999", 1.5, "5 4"))
-    for runner, colour in RUNNERS.items():
+    for runner in case.runners:
+        colour = RUNNERS[runner]
         parts.append(line([place(cores, case.model(runner, cores)) for cores in CORES], colour))
         parts += [dot(*place(cores, mpps), colour) for cores, mpps, _ in case.measured(runner)]
     parts += [ring(*place(cores, mpps)) for cores, mpps, _ in case.of_one_core()]
@@ -154,10 +163,10 @@ def ring(x, y):
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="none" stroke="#777" stroke-width="1.5"/>'
 
 
-def legend(y):
+def legend(case, y):
     parts, x = [], LEFT
-    for runner, colour in RUNNERS.items():
-        parts += [line([(x, y), (x + 24, y)], colour), text(x + 30, y + 4, runner)]
+    for runner in case.runners:
+        parts += [line([(x, y), (x + 24, y)], RUNNERS[runner]), text(x + 30, y + 4, runner)]
         x += 112
     parts += [line([(x, y), (x + 24, y)], "#999", 1.5, "5 4"),
               text(x + 30, y + 4, "replicated, if the sequencer were no limit")]
@@ -172,6 +181,12 @@ def legend(y):
 
 def error(measured, expected):
     return f"{expected / measured - 1:+.0%}"
+
+
+def point_row(case, points):
+    return (f"| `{case.program}` | {case.trace} | "
+            + " | ".join(f"{mpps:.1f} ({error(mpps, expected)})" for _, mpps, expected in points)
+            + " |")
 
 
 def table(cases, conditions):
@@ -190,7 +205,7 @@ def table(cases, conditions):
     rows += ["", "Mpps by the model, for 1, 2, 4, 7 and 14 cores:", "",
              "| program | trace | runner | 1 | 2 | 4 | 7 | 14 |", "|---|---|---|" + "---:|" * 5]
     for case in cases:
-        for runner in RUNNERS:
+        for runner in case.runners:
             mpps = [f"{case.model(runner, cores):.1f}" for cores in (1, 2, 4, 7, 14)]
             rows.append(f"| `{case.program}` | {case.trace} | {runner} | " + " | ".join(mpps)
                         + " |")
@@ -198,19 +213,21 @@ def table(cases, conditions):
              "| program | trace | sharded, 1 core | locked, 1 | locked, 2 "
              "| replicated, 1 and a sequencer |", "|---|---|---:|---:|---:|---:|"]
     for case in cases:
-        points = [point for runner in RUNNERS for point in case.measured(runner)]
-        rows.append(f"| `{case.program}` | {case.trace} | "
-                    + " | ".join(f"{mpps:.1f} ({error(mpps, expected)})"
-                                 for _, mpps, expected in points) + " |")
+        points = [case.measured(runner) for runner in ("sharded", "locked", "replicated")]
+        rows.append(point_row(case, sum(points, [])))
+    rows += ["", "The same with a state of atomics, by one core and by two:", ""]
+    rows += ["| program | trace | locked, 1 | locked, 2 | atomics, 1 | atomics, 2 |",
+             "|---|---|" + "---:|" * 4]
+    for case in cases:
+        if "atomics" in case.runners:
+            rows.append(point_row(case, case.measured("locked") + case.measured("atomics")))
     numbers = cases[0].points("replicated")
     rows += ["", "One core of a group of N, its measured rate times N, Mpps, and how far the model "
              "is off; no sequencer", "need keep up with these:", "",
              "| program | trace | " + " | ".join(f"N = {number}" for number in numbers) + " |",
              "|---|---|" + "---:|" * len(numbers)]
     for case in cases:
-        rows.append(f"| `{case.program}` | {case.trace} | "
-                    + " | ".join(f"{mpps:.1f} ({error(mpps, expected)})"
-                                 for _, mpps, expected in case.of_one_core()) + " |")
+        rows.append(point_row(case, case.of_one_core()))
     return "\n".join(rows) + "\n"
 
 

@@ -4,7 +4,6 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use krono_core::frame::BURST_MAX;
-use krono_core::locked::Locked;
 use krono_core::program::Program;
 use krono_core::shard::{Action, Outcomes, Scratch, Shard};
 use krono_core::time::Moment;
@@ -127,15 +126,13 @@ where
     })
 }
 
-/// Cycles of the two cores together until they have done one more packet, with one state that they
-/// lock.
-pub(crate) fn locked<P>(lab: &Lab, trace: &Arc<Trace>, program: P) -> f64
+/// Cycles of the two cores together until they have done one more packet, with one state of which
+/// each has a handle.
+pub(crate) fn shared<P>(lab: &Lab, trace: &Arc<Trace>, [first, second]: [P; 2]) -> f64
 where
     P: Program + Send + 'static,
 {
-    let first = Locked::new(program);
-    let second = first.clone();
-    let work = |program: Locked<P>, lcore: usize| {
+    let work = |program: P, lcore: usize| {
         let (clock, trace, pool) = (lab.clock, trace.clone(), lab.pool.clone());
         let (tx, cycles) = (lab.tx[lcore].clone(), lab.run_cycles);
         move || {
@@ -150,15 +147,13 @@ where
     1.0 / (a as f64 / a_taken as f64 + b as f64 / b_taken as f64)
 }
 
-/// The part of a locked step that only one core can be in, with the lock and the state coming over
-/// from the other core: cycles from one core's step to the other's when they take turns, less those
-/// of taking turns.
-pub(crate) fn serial_section<P>(lab: &Lab, trace: &Arc<Trace>, program: P) -> f64
+/// The part of a step on a shared state that only one core can be in, with the state, and its lock
+/// if it has one, coming over from the other core: cycles from one core's step to the other's when
+/// they take turns, less those of taking turns.
+pub(crate) fn serial_section<P>(lab: &Lab, trace: &Arc<Trace>, handles: [P; 2]) -> f64
 where
     P: Program + Send + 'static,
 {
-    let first = Locked::new(program);
-    let handles = [first.clone(), first];
     take_turns(lab, trace, handles) - take_turns(lab, trace, [Nothing, Nothing])
 }
 
@@ -185,19 +180,13 @@ where
     both(&lab.eal, work(first, 0), work(second, 1)).0
 }
 
-/// Cycles of a step without probe that nobody disturbs, with the lock and without it.
-pub(crate) fn lock_cost<P>(lab: &Lab, trace: &Arc<Trace>, make: impl Fn() -> P) -> [f64; 2]
+/// Cycles of a step without probe that nobody disturbs.
+pub(crate) fn step_alone<P>(lab: &Lab, trace: &Arc<Trace>, mut program: P) -> f64
 where
     P: Program + Send + 'static,
 {
-    let (mut free, mut locked) = (make(), Locked::new(make()));
     let (clock, trace, cycles) = (lab.clock, trace.clone(), lab.run_cycles / 2);
-    alone(&lab.eal, move || {
-        [
-            step_on_all(&mut locked, &trace, 1, &clock, cycles),
-            step_on_all(&mut free, &trace, 1, &clock, cycles),
-        ]
-    })
+    alone(&lab.eal, move || step_on_all(&mut program, &trace, 1, &clock, cycles))
 }
 
 /// Steps on the packets of a trace for so many cycles, without anything else: cycles of each.

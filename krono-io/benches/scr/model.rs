@@ -3,12 +3,15 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use krono_core::locked::Locked;
 use krono_core::packet::{PacketMeta, Side};
+use krono_core::program::Program;
 use krono_core::steering::Steering;
 use scr_sequencer::Replicable;
+use scr_sequencer::programs::ddos_shared::SharedDdos;
 
-use crate::cores::{compute, lock_cost, locked, replicated, serial_section, sharded, whole};
-use crate::programs::{Nothing, behind, bucket, conntrack, ddos, heavy, knock};
+use crate::cores::{compute, replicated, serial_section, sharded, shared, step_alone, whole};
+use crate::programs::{Nothing, behind, bucket, conntrack, ddos, ddos_shared, heavy, knock};
 use crate::sequencer::sequence;
 use crate::traces::{Trace, handshakes, knocks};
 use crate::{CORES_MAX, Lab, median};
@@ -19,6 +22,11 @@ const POINTS: [usize; 6] = [1, 2, 4, 7, 10, 14];
 /// Buckets of the steering, as many as a NIC has that RSS++ was made for.
 const BUCKETS: usize = 512;
 
+/// What is measured of a state that cores share, by its protection: whole packets, the part that only
+/// one core can be in, and a step.
+const LOCKED: [&str; 3] = ["locked", "serial", "step_locked"];
+const ATOMICS: [&str; 3] = ["atomics", "serial_atomics", "step_atomics"];
+
 /// Measures all and gives it as JSON: of each program and trace the figures by name, cycles, some
 /// of them by the number of cores.
 pub(crate) fn measure(lab: &Lab, is_quick: bool) -> String {
@@ -28,12 +36,12 @@ pub(crate) fn measure(lab: &Lab, is_quick: bool) -> String {
     for name in ["one flow", "zipf"] {
         let (few, many) = (trace(name, 16_384), trace(name, 65_536));
         let (knocked, opened) = (knocks(16_384), handshakes(65_536));
-        cases.push(case(&few, || Nothing, &[]));
-        cases.push(case(&few, ddos, &[]));
-        cases.push(case(&few, knock, &knocked));
-        cases.push(case(&many, bucket, &[]));
-        cases.push(case(&many, heavy, &opened));
-        cases.push(case(&many, conntrack, &opened));
+        cases.push(Box::new(case(&few, || Nothing, &[])));
+        cases.push(Box::new(Case { atomics: Some(ddos_shared), ..case(&few, ddos, &[]) }));
+        cases.push(Box::new(case(&few, knock, &knocked)));
+        cases.push(Box::new(case(&many, bucket, &[])));
+        cases.push(Box::new(case(&many, heavy, &opened)));
+        cases.push(Box::new(case(&many, conntrack, &opened)));
     }
     for repeat in 1..=lab.repeats {
         cases.iter_mut().for_each(|case| case.repeat(lab));
@@ -54,16 +62,19 @@ struct Case<P: Replicable, M: Fn() -> P> {
     trace: Arc<Trace>,
     make: M,
     before: Vec<(PacketMeta, Side)>,
+    /// The same with a state of atomics, where there is such a program.
+    atomics: Option<fn() -> SharedDdos>,
     /// The figures by name and number of cores, with those of all repeats.
     figures: Vec<((&'static str, usize), Vec<f64>)>,
 }
 
-fn case<P, M>(trace: &Arc<Trace>, make: M, before: &[(PacketMeta, Side)]) -> Box<dyn Measured>
-where
-    P: Replicable + Send + 'static,
-    M: Fn() -> P + 'static,
-{
-    Box::new(Case { trace: trace.clone(), make, before: before.to_vec(), figures: Vec::new() })
+fn case<P: Replicable, M: Fn() -> P>(
+    trace: &Arc<Trace>,
+    make: M,
+    before: &[(PacketMeta, Side)],
+) -> Case<P, M> {
+    let before = before.to_vec();
+    Case { trace: trace.clone(), make, before, atomics: None, figures: Vec::new() }
 }
 
 impl<P: Replicable, M: Fn() -> P> Case<P, M> {
@@ -76,6 +87,23 @@ impl<P: Replicable, M: Fn() -> P> Case<P, M> {
             Some((_, figures)) => figures.push(figure),
             None => self.figures.push(((name, cores), vec![figure])),
         }
+    }
+
+    /// One state of all cores, of which each clone is a handle.
+    fn repeat_shared<H>(&mut self, lab: &Lab, [whole, serial, step]: [&'static str; 3], first: H)
+    where
+        H: Program + Clone + Send + 'static,
+    {
+        let trace = self.trace.clone();
+        let handles = || [first.clone(), first.clone()];
+        let figure = step_alone(lab, &trace, first.clone());
+        self.note(step, 1, figure);
+        let figure = sharded(lab, &trace, first.clone());
+        self.note(whole, 1, figure);
+        let figure = shared(lab, &trace, handles());
+        self.note(whole, 2, figure);
+        let figure = serial_section(lab, &trace, handles());
+        self.note(serial, 2, figure);
     }
 
     /// The part of the packets that the heaviest of so many cores gets, before and after
@@ -104,15 +132,10 @@ where
         let trace = self.trace.clone();
         let figure = sharded(lab, &trace, self.program());
         self.note("sharded", 1, figure);
-        let figure = sharded(lab, &trace, krono_core::locked::Locked::new(self.program()));
-        self.note("locked", 1, figure);
-        let figure = locked(lab, &trace, self.program());
-        self.note("locked", 2, figure);
-        let figure = serial_section(lab, &trace, self.program());
-        self.note("serial", 2, figure);
-        let [with, without] = lock_cost(lab, &trace, || self.program());
-        self.note("step_locked", 1, with);
-        self.note("step", 1, without);
+        self.repeat_shared(lab, LOCKED, Locked::new(self.program()));
+        if let Some(make) = self.atomics {
+            self.repeat_shared(lab, ATOMICS, make());
+        }
         let figure = whole(lab, &trace, self.program());
         self.note("whole", 1, figure);
         for cores in POINTS {

@@ -4,6 +4,7 @@ use krono_core::packet::{PacketMeta, Side};
 use krono_core::program::{Events, Program, Verdict};
 use krono_core::time::{Moment, Ticks};
 use scr_sequencer::Replicable;
+use scr_sequencer::programs::ddos_shared::SharedDdos;
 use scr_sequencer::programs::{bucket, conntrack, ddos, heavy, knock};
 
 /// When what was before has been seen.
@@ -54,11 +55,18 @@ pub(crate) fn behind<P: Replicable>(mut program: P, before: &[(PacketMeta, Side)
 // All settings are such that every packet passes, so that the way of a packet is the same for all
 // programs (in the paper every packet is sent back, whatever its verdict).
 
-pub(crate) fn ddos() -> ddos::Ddos {
+fn ddos_config() -> ddos::Config {
     let deny = vec!["198.51.100.0/24".parse().expect("a prefix")];
     let (one_in, window) = (2, 1 << 28);
-    let config = ddos::Config { sources: 16_384, deny, one_in, window, ..Default::default() };
-    ddos::Ddos::new(&config).expect("good settings")
+    ddos::Config { sources: 16_384, deny, one_in, window, ..Default::default() }
+}
+
+pub(crate) fn ddos() -> ddos::Ddos {
+    ddos::Ddos::new(&ddos_config()).expect("good settings")
+}
+
+pub(crate) fn ddos_shared() -> SharedDdos {
+    SharedDdos::new(&ddos_config()).expect("good settings")
 }
 
 pub(crate) fn knock() -> knock::Knock {

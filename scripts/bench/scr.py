@@ -167,7 +167,7 @@ def legend(case, y):
     parts, x = [], LEFT
     for runner in case.runners:
         parts += [line([(x, y), (x + 24, y)], RUNNERS[runner]), text(x + 30, y + 4, runner)]
-        x += 112
+        x += 96
     parts += [line([(x, y), (x + 24, y)], "#999", 1.5, "5 4"),
               text(x + 30, y + 4, "replicated, if the sequencer were no limit")]
     y += 20

@@ -167,28 +167,10 @@ pub fn bfd_control(
     let bytes = frame.bytes_mut();
     put_u16(bytes, usize::from(L3) - 2, ETHERTYPE_IPV4);
     let (ip, udp) = bytes[L3.into()..].split_at_mut(IP_HEADER_LEN.into());
-    ip.copy_from_slice(&[
-        0x45,
-        0xc0,
-        0,
-        0,
-        0,
-        0,
-        0x40,
-        0,
-        bfd::TTL,
-        IP_UDP,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-    ]);
+    ip.fill(0);
+    // Version and length of the header, class of service; not to be fragmented.
+    (ip[0], ip[1], ip[6]) = (0x45, 0xc0, 0x40);
+    (ip[8], ip[9]) = (bfd::TTL, IP_UDP);
     put_u16(ip, 2, IP_LEN);
     ip[12..16].copy_from_slice(&from.addr.octets());
     ip[16..20].copy_from_slice(&to.octets());

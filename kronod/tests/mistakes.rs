@@ -223,12 +223,12 @@ mod shape {
         check_text(
             "",
             &["1: yaml: empty; expected a mapping with keys of eal, ports, shards, nat, \
-                 firewall, clock, control, metrics"],
+                 firewall, clock, cluster, control, metrics"],
         );
         check_text(
             "# nothing\n",
             &["1: yaml: empty; expected a mapping with keys of eal, ports, shards, nat, \
-                 firewall, clock, control, metrics"],
+                 firewall, clock, cluster, control, metrics"],
         );
     }
 
@@ -268,12 +268,12 @@ mod shape {
         check_text(
             "just text\n",
             &["1: yaml: not a mapping; expected a mapping with keys of eal, ports, shards, nat, \
-                 firewall, clock, control, metrics"],
+                 firewall, clock, cluster, control, metrics"],
         );
         check_text(
             "- 1\n",
             &["1: yaml: not a mapping; expected a mapping with keys of eal, ports, shards, nat, \
-                 firewall, clock, control, metrics"],
+                 firewall, clock, cluster, control, metrics"],
         );
     }
 
@@ -706,7 +706,7 @@ mod yaml {
         check(
             &[("clock: tsc", "<<: { clock: tsc }")],
             &["45: <<: << is not a key here; expected one of eal, ports, shards, nat, firewall, \
-                 clock, control, metrics"],
+                 clock, cluster, control, metrics"],
         );
         check(
             &[("clock: tsc", "? [ a ]\n: b")],
@@ -1254,7 +1254,7 @@ mod sense {
                 "1: eal: not a mapping; expected a mapping with keys of memory, hugepages, \
                  lcores, idle, args",
                 "2: nothing: nothing is not a key here; expected one of eal, ports, shards, nat, \
-                 firewall, clock, control, metrics",
+                 firewall, clock, cluster, control, metrics",
             ],
         );
         check(
@@ -1263,7 +1263,7 @@ mod sense {
                 "35: nat: not a mapping; expected a mapping with keys of sessions, mapping, \
                  filtering, ports, ports_per_subscriber, hairpinning, timeouts, exclude, static",
                 "36: nothing: nothing is not a key here; expected one of eal, ports, shards, nat, \
-                 firewall, clock, control, metrics",
+                 firewall, clock, cluster, control, metrics",
             ],
         );
     }
@@ -1449,11 +1449,13 @@ outside: { port: b, address: 192.0.2.1/24 }, nat: { pool: [ 198.51.100.0/28 ] } 
                 static_mappings: vec![],
             }),
             scr: None,
+            twin: None,
         }],
         firewall: config::FirewallConfig { inbound: config::Action::Allow, rules: vec![] },
         clock: config::Clock::Tsc,
         control_socket: "/run/kronod.sock".into(),
         metrics_listen: "127.0.0.1:9105".parse().unwrap(),
+        cluster: None,
     };
     assert_eq!(config, expected);
 }

@@ -14,6 +14,7 @@ use krono_config::read::{Given, List, Map, Marked};
 use krono_config::tree::Node;
 use krono_core::packet::{Mac, Side};
 
+use super::cluster::{self, ClusterDraft, TwinDraft};
 use super::firewall;
 use super::nat::{self, NatDraft, NatSettings, StaticDraft};
 use super::scr::{self, ScrDraft};
@@ -31,6 +32,8 @@ pub(super) struct Draft {
     pub(super) clock: Option<Clock>,
     pub(super) control_socket: Option<PathBuf>,
     pub(super) metrics_listen: Option<SocketAddr>,
+    /// `None` if it is not there.
+    pub(super) cluster: Option<ClusterDraft>,
 }
 
 pub(super) struct PortDraft {
@@ -47,6 +50,8 @@ pub(super) struct ShardDraft {
     /// None if it could not be read, or is not to be there.
     pub(super) nat: Option<NatDraft>,
     pub(super) scr: Option<ScrDraft>,
+    /// `None` if it is not there.
+    pub(super) twin: Option<TwinDraft>,
 }
 
 impl ShardDraft {
@@ -134,8 +139,8 @@ pub(super) struct BfdDraft {
 
 /// Reads the file; `None` if there is nothing in it that sense could be made of.
 pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
-    const KEYS: [&str; 8] =
-        ["eal", "ports", "shards", "nat", "firewall", "clock", "control", "metrics"];
+    const KEYS: [&str; 9] =
+        ["eal", "ports", "shards", "nat", "firewall", "clock", "cluster", "control", "metrics"];
     let place = Place { line: root.line, path: String::new() };
     let map = Map::open(root, place, &KEYS, report)?;
     let clock = choice(&[("tsc", Clock::Tsc), ("capture", Clock::Capture)]);
@@ -152,6 +157,7 @@ pub(super) fn read(root: &Node, report: &mut Report) -> Option<Draft> {
         static_mappings: nat.static_mappings,
         firewall: firewall::read(&map, report),
         clock: map.or("clock", Clock::Tsc, clock, report).map(|clock| clock.value),
+        cluster: cluster::read(&map, report),
         control_socket: control.and_then(|control| {
             let default = PathBuf::from(CONTROL_SOCKET);
             Some(control.or("socket", default, values::socket_path, report)?.value)
@@ -187,7 +193,7 @@ fn read_shard(
     for_all: &NatSettings,
     report: &mut Report,
 ) -> Option<ShardDraft> {
-    const KEYS: [&str; 6] = ["id", "lcore", "inside", "outside", "nat", "scr"];
+    const KEYS: [&str; 7] = ["id", "lcore", "inside", "outside", "nat", "scr", "twin"];
     let map = Map::open(node, place, &KEYS, report)?;
     let id = map.required("id", values::number(0..=u16::MAX), report);
     let scr = scr::read(&map, report);
@@ -207,7 +213,8 @@ fn read_shard(
         }
         Some(None) => None,
     };
-    Some(ShardDraft { id, lcore, inside, outside, nat, scr })
+    let twin = cluster::read_twin(&map, report);
+    Some(ShardDraft { id, lcore, inside, outside, nat, scr, twin })
 }
 
 /// The lcore of a shard; where packets come sequenced that of its first worker.

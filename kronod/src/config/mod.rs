@@ -4,6 +4,7 @@
 //! (`draft`, `nat`, `firewall`); the draft is looked through for what does not fit together
 //! (`sense`) and becomes the configuration (`valid`).
 
+mod cluster;
 mod draft;
 mod firewall;
 mod fuzz;

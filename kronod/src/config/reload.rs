@@ -22,11 +22,13 @@ pub struct ReloadPlan {
 /// the static mappings of one whose pool or inside networks differ have to wait with those.
 pub fn reload_plan(old: &Config, new: &Config) -> ReloadPlan {
     let mut plan = ReloadPlan { config: old.clone(), applied: Vec::new(), restart: Vec::new() };
-    let Config { eal, ports, shards, firewall, clock, control_socket, metrics_listen } = new;
+    let Config { eal, ports, shards, firewall, clock, control_socket, metrics_listen, cluster } =
+        new;
     plan.keep_eal(&old.eal, eal);
     plan.keep("ports", &old.ports, ports);
     plan.keep("clock", &old.clock, clock);
     plan.keep("control.socket", &old.control_socket, control_socket);
+    plan.keep("cluster", &old.cluster, cluster);
     plan.keep("metrics.listen", &old.metrics_listen, metrics_listen);
     let FirewallConfig { inbound, rules } = firewall;
     plan.apply("firewall.inbound", inbound, |config| &mut config.firewall.inbound);
@@ -83,11 +85,12 @@ impl ReloadPlan {
 
     /// Plans the shard in `slot` of the old configuration.
     fn shard(&mut self, path: &str, slot: usize, old: &ShardConfig, new: &ShardConfig) {
-        let ShardConfig { id: _, lcore, inside, outside, nat, scr } = new;
+        let ShardConfig { id: _, lcore, inside, outside, nat, scr, twin } = new;
         self.keep(&format!("{path}.lcore"), &old.lcore, lcore);
         let moved = self.keep(&format!("{path}.inside"), &old.inside, inside);
         self.keep(&format!("{path}.outside"), &old.outside, outside);
         self.keep(&format!("{path}.scr"), &old.scr, scr);
+        self.keep(&format!("{path}.twin"), &old.twin, twin);
         match (&old.nat, nat) {
             // Replicas must not change but behind the same packet.
             (Some(_), _) | (_, Some(_)) if scr.is_some() || old.scr.is_some() => {

@@ -12,6 +12,7 @@ use krono_config::mistake::{Place, Report, Wrong};
 use krono_config::read::{Given, List, Marked};
 use krono_core::packet::Endpoint;
 
+use super::cluster;
 use super::draft::{Draft, PortDraft, ShardDraft, SideDraft};
 use super::memory::{Memory, TableSizes, subscribers_max};
 use super::nat::{NatDraft, StaticDraft, port_count};
@@ -28,6 +29,7 @@ pub(super) fn check(draft: &Draft, memory: &Memory<'_>, report: &mut Report) {
         neighbours_are_on_link(side, report);
     }
     bfd_has_a_speaker(draft, report);
+    cluster::check(draft, report);
     queues_have_one_reader(draft, report);
     addresses_are_distinct(&draft.shards.items, report);
     pools_are_disjoint(&draft.shards.items, report);

@@ -39,6 +39,12 @@ pub const BFD_INTERVAL_MAX: Duration = Duration::from_secs(60);
 pub const PORT_HOLD_MAX: Span = krono_core::ports::HOLD_MAX;
 /// Where the control socket is unless the configuration says otherwise.
 pub const CONTROL_SOCKET: &str = "/run/kronod.sock";
+/// The UDP port of replication unless the configuration says otherwise.
+pub const CLUSTER_PORT: u16 = 9107;
+/// The highest number of a server.
+pub const NODE_MAX: u32 = 65_535;
+/// Where BIRD's control socket is unless the configuration says otherwise.
+pub const BIRD_SOCKET: &str = "/run/bird/bird.ctl";
 /// The longest path of a UNIX socket, bytes (`sun_path` less its terminator, unix(7)).
 pub const SOCKET_PATH_MAX: usize = 107;
 
@@ -60,6 +66,8 @@ pub struct Config {
     pub control_socket: PathBuf,
     /// Where metrics are served over HTTP; with port 0 the kernel chooses one.
     pub metrics_listen: SocketAddr,
+    /// The servers that have the state of shards in common with this one.
+    pub cluster: Option<ClusterConfig>,
 }
 
 impl Config {
@@ -108,6 +116,8 @@ pub struct ShardConfig {
     pub nat: Option<NatConfig>,
     /// Its state on several cores, if it is.
     pub scr: Option<ScrConfig>,
+    /// The other server that has its state; only with `cluster`.
+    pub twin: Option<TwinConfig>,
 }
 
 impl ShardConfig {
@@ -127,6 +137,61 @@ impl ShardConfig {
         let own = std::iter::once(self.lcore);
         own.chain(workers.filter(|worker| *worker != self.lcore))
     }
+}
+
+/// `cluster`: what this server is to the others (`docs/cluster.md`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// Which server this is, 1 to [`NODE_MAX`].
+    pub node: u32,
+    /// The file of the key that all of them share.
+    pub key: PathBuf,
+    /// The UDP port of replication.
+    pub port: u16,
+    /// The longest time between two frames to a twin.
+    pub heartbeat: Duration,
+    /// A twin that says nothing for so long is gone, or cannot be heard; some heartbeats.
+    pub silence: Duration,
+    /// How long routes take to converge at most.
+    pub converge: Duration,
+    /// Per cent of a shard's public ports that the half gives out which is the master by
+    /// preference; the other gives out the rest.
+    pub master_ports: u8,
+    /// The daemon that announces routes; without it routers have static ones, guarded by BFD.
+    pub bird: Option<BirdConfig>,
+}
+
+/// `cluster.bird`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BirdConfig {
+    /// BIRD's control socket.
+    pub socket: PathBuf,
+    /// The file that kronod writes and BIRD's configuration includes.
+    pub include: PathBuf,
+}
+
+/// `twin` of a shard: which servers have its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TwinConfig {
+    /// The node that serves by preference.
+    pub master: u32,
+    /// The other; this node is one of both.
+    pub slave: u32,
+    /// The side that the two halves talk on.
+    pub side: Side,
+    /// The other half's address there.
+    pub peer: Ipv4Addr,
+    /// Where announced routes lead; with `cluster.bird` they are there.
+    pub next_hops: Option<NextHops>,
+}
+
+/// `twin.next_hops`: addresses outside of connected networks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NextHops {
+    /// For what comes from subscribers.
+    pub inside: Ipv4Addr,
+    /// For what comes from the Internet.
+    pub outside: Ipv4Addr,
 }
 
 /// `scr` of a shard: State-Compute Replication (`docs/scr.md`).

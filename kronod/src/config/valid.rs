@@ -24,6 +24,10 @@ pub(super) fn config(draft: Draft) -> Option<Config> {
         clock: draft.clock?,
         control_socket: draft.control_socket?,
         metrics_listen: draft.metrics_listen?,
+        cluster: match draft.cluster {
+            Some(cluster) => Some(cluster.valid()?),
+            None => None,
+        },
     })
 }
 
@@ -48,6 +52,10 @@ fn shard(
         },
         scr: match draft.scr {
             Some(scr) => Some(scr.config?),
+            None => None,
+        },
+        twin: match draft.twin {
+            Some(twin) => Some(twin.valid()?),
             None => None,
         },
     })

@@ -121,6 +121,19 @@ drop_reasons! {
     BfdSessionUnknown "bfd_session_unknown" "No BFD session is held with the sender of a BFD packet, or its discriminator is another session's.";
     BfdAuthenticated "bfd_authenticated" "A BFD packet is authenticated, which is not implemented.";
     BfdAdminDown "bfd_admin_down" "The session of a BFD packet is held down by the operator.";
+    // The twin on another server
+    NotServing "not_serving" "This half of the shard does not serve: its twin on another server does, or none of them yet.";
+    HaChecksumBad "ha_checksum_bad" "The UDP checksum of a frame from the twin is wrong.";
+    HaLength "ha_length" "A frame from the twin ends within its header or digest, or is longer than any.";
+    HaMagic "ha_magic" "What came from the twin is no replication frame.";
+    HaVersion "ha_version" "The twin speaks another version of the replication protocol.";
+    HaDigest "ha_digest" "The digest of a frame from the twin is wrong: another key, or a forgery.";
+    HaLayout "ha_layout" "The twin's records, or settings that both must share, differ from those here.";
+    HaShard "ha_shard" "A frame from the twin is about another shard.";
+    HaNode "ha_node" "A frame from the twin's address is of another node than the twin.";
+    HaHeader "ha_header" "A frame from the twin has an impossible header.";
+    HaReplayed "ha_replayed" "A frame from the twin has come before.";
+    HaOutdated "ha_outdated" "A frame is from the twin as it was before it started anew.";
     // Leaving
     NoHeadroom "no_headroom" "The buffer has no room for the headers of the answer.";
     TxFull "tx_full" "The transmit queue took no more.";

@@ -431,6 +431,9 @@ fn parse_icmp(
 }
 
 pub(crate) const ICMP_HEADER_LEN: u16 = 8;
+
+/// Bytes of a UDP header.
+pub(crate) const UDP_HEADER_LEN: u16 = 8;
 pub(crate) const ICMP_ECHO: u8 = 8;
 const ICMP_TIMESTAMP: u8 = 13;
 const ICMP_TIMESTAMP_REPLY: u8 = 14;

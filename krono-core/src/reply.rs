@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use crate::checksum::{self, Delta, Sum};
 use crate::frame::Frame;
 use crate::packet::{Endpoint, Kind, Layout, Mac, PacketMeta};
-use crate::parse::{ARP_ETHERNET_IPV4, ARP_REPLY, ARP_REQUEST, ICMP_HEADER_LEN};
+use crate::parse::{ARP_ETHERNET_IPV4, ARP_REPLY, ARP_REQUEST, ICMP_HEADER_LEN, UDP_HEADER_LEN};
 use crate::parse::{ETHERTYPE_ARP, ETHERTYPE_IPV4, IP_UDP, addr_at, bytes_at};
 use crate::program::IcmpError;
 use crate::rewrite::put_u16;
@@ -149,8 +149,6 @@ pub fn arp_request(
 
 /// Makes of an empty frame a datagram with a BFD Control packet (RFC 5881, 4 and 5). `None`, and
 /// nothing done, if the buffer has no room for its 66 bytes.
-///
-/// Like other packets of routers for routers it is of internetwork control (RFC 1812, 5.3.13.1).
 #[must_use]
 pub fn bfd_control(
     frame: &mut Frame<'_>,
@@ -158,10 +156,25 @@ pub fn bfd_control(
     to: Ipv4Addr,
     control: &bfd::Control,
 ) -> Option<u16> {
+    datagram(frame, from, Endpoint::new(to, bfd::PORT), bfd::TTL, &control.to_bytes())
+}
+
+/// Makes of an empty frame a UDP datagram, not to be fragmented. `None`, and nothing done, if the
+/// buffer has no room for its 42 bytes and the payload.
+///
+/// Like other packets of routers for routers it is of internetwork control (RFC 1812, 5.3.13.1).
+#[must_use]
+pub fn datagram(
+    frame: &mut Frame<'_>,
+    from: Endpoint,
+    to: Endpoint,
+    ttl: u8,
+    payload: &[u8],
+) -> Option<u16> {
     const L3: u16 = 14;
-    const UDP_LEN: u16 = 8 + bfd::CONTROL_LEN as u16;
-    const IP_LEN: u16 = IP_HEADER_LEN + UDP_LEN;
-    if !frame.set_len(L3 + IP_LEN) {
+    let udp_len = u16::try_from(payload.len()).ok()?.checked_add(UDP_HEADER_LEN)?;
+    let ip_len = udp_len.checked_add(IP_HEADER_LEN)?;
+    if !frame.set_len(L3.checked_add(ip_len)?) {
         return None;
     }
     let bytes = frame.bytes_mut();
@@ -170,19 +183,20 @@ pub fn bfd_control(
     ip.fill(0);
     // Version and length of the header, class of service; not to be fragmented.
     (ip[0], ip[1], ip[6]) = (0x45, 0xc0, 0x40);
-    (ip[8], ip[9]) = (bfd::TTL, IP_UDP);
-    put_u16(ip, 2, IP_LEN);
+    (ip[8], ip[9]) = (ttl, IP_UDP);
+    put_u16(ip, 2, ip_len);
     ip[12..16].copy_from_slice(&from.addr.octets());
-    ip[16..20].copy_from_slice(&to.octets());
+    ip[16..20].copy_from_slice(&to.addr.octets());
     put_u16(ip, 10, Sum::default().add_bytes(ip).checksum());
 
-    udp[..8].fill(0);
-    put_u16(udp, 0, from.port);
-    put_u16(udp, 2, bfd::PORT);
-    put_u16(udp, 4, UDP_LEN);
-    udp[8..].copy_from_slice(&control.to_bytes());
+    let (header, body) = udp.split_at_mut(UDP_HEADER_LEN.into());
+    body.copy_from_slice(payload);
+    header.fill(0);
+    put_u16(header, 0, from.port);
+    put_u16(header, 2, to.port);
+    put_u16(header, 4, udp_len);
     let pseudo_header =
-        Sum::default().add_bytes(&ip[12..20]).add_u16(IP_UDP.into()).add_u16(UDP_LEN);
+        Sum::default().add_bytes(&ip[12..20]).add_u16(IP_UDP.into()).add_u16(udp_len);
     // 0 would say that there is none (RFC 768).
     let sum = pseudo_header.add_bytes(udp).checksum();
     udp[6..8].copy_from_slice(&checksum::nonzero(sum.to_be_bytes()));

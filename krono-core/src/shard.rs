@@ -2,12 +2,14 @@
 
 use std::hint::cold_path;
 
+use std::net::Ipv4Addr;
+
 use arrayvec::ArrayVec;
 
 use crate::drop::DropReason;
 use crate::frame::{BURST_MAX, Frame, Set};
 use crate::packet::{Kind, Layout, Mac, PacketMeta, Side};
-use crate::parse::{ICMP_ECHO, datagram, parse_into};
+use crate::parse::{ICMP_ECHO, UDP_HEADER_LEN, datagram, parse_into};
 use crate::program::{IcmpError, Program, Slot, Verdict};
 use crate::reply;
 use crate::rewrite::{self, LinkHeader};
@@ -22,6 +24,21 @@ pub struct Shard<P> {
     pub router: Router,
     /// What decides about packets in transit.
     pub program: P,
+    /// Whether it decides at all: a half that only follows its twin does not.
+    pub serves: bool,
+    /// Where frames from its twin arrive, if it has one.
+    pub twin: Option<TwinPort>,
+}
+
+/// Where a shard and its twin on another server talk: by UDP, both on the same port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TwinPort {
+    /// The side.
+    pub side: Side,
+    /// The twin's address there.
+    pub peer: Ipv4Addr,
+    /// The port.
+    pub port: u16,
 }
 
 /// What is to be done with a frame that was processed.
@@ -47,6 +64,14 @@ pub enum Action {
     Consume,
     /// Keep it until its next hop's address is known: it is complete but for that.
     Hold(Side, NeighbourId),
+    /// These bytes of it are from the shard's twin, and for whoever runs the shard, who then says
+    /// what else is to be done with it ([`Outcomes::settle`]).
+    Deliver {
+        /// The first byte of the datagram's payload.
+        start: u16,
+        /// Behind the last.
+        end: u16,
+    },
 }
 
 impl From<Action> for Outcome {
@@ -165,6 +190,24 @@ impl Outcomes {
         })
     }
 
+    /// Whether any frame is to be [delivered](Action::Deliver).
+    #[inline]
+    pub fn delivers(&self) -> bool {
+        self.others.iter().any(|other| matches!(other.action, Action::Deliver { .. }))
+    }
+
+    /// Asks of each frame that is to be [delivered](Action::Deliver), in order, what is to be done with
+    /// it after that: of its index and the place of its bytes.
+    pub fn settle(&mut self, mut deliver: impl FnMut(usize, std::ops::Range<usize>) -> Action) {
+        let done = self.dropped | self.sent[0] | self.sent[1];
+        let open = (0..self.len).filter(|index| done & 1 << index == 0);
+        for (index, other) in open.zip(&mut self.others) {
+            if let Action::Deliver { start, end } = other.action {
+                other.action = deliver(index, start.into()..end.into());
+            }
+        }
+    }
+
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = Outcome> {
         let (mut rest, mut reasons) = (self.rest(), self.reasons.iter());
@@ -236,7 +279,7 @@ impl<P: Program> Default for Scratch<P> {
 impl<P: Program> Shard<P> {
     /// A shard of these two.
     pub fn new(router: Router, program: P) -> Self {
-        Shard { router, program }
+        Shard { router, program, serves: true, twin: None }
     }
 
     /// Writes the address of a neighbour that has answered into the frame that waited for it.
@@ -254,7 +297,8 @@ impl<P: Program> Shard<P> {
             return Found::Broken(reason);
         }
         match self.router.admit(side, meta, layout) {
-            Ok(Admitted::Transit) => Found::Transit,
+            Ok(Admitted::Transit) if self.serves => Found::Transit,
+            Ok(Admitted::Transit) => Found::Refused(DropReason::NotServing.into()),
             Ok(Admitted::Local) => Found::Local,
             Ok(Admitted::Arp) => Found::Arp,
             Err(refusal) => Found::Refused(refusal),
@@ -400,8 +444,8 @@ impl<P: Program> Shard<P> {
         }
     }
 
-    /// A packet for the shard itself: it answers pings, holds BFD sessions, and tells that no other
-    /// port is open.
+    /// A packet for the shard itself: it answers pings, holds BFD sessions, hears its twin, and tells
+    /// that no other port is open.
     #[cold]
     pub(crate) fn deliver(
         &mut self,
@@ -422,6 +466,12 @@ impl<P: Program> Shard<P> {
             let payload = datagram(frame.bytes(), &packet.layout, DropReason::BfdChecksumBad);
             let taken = payload.and_then(|it| self.router.on_bfd(side, &packet.meta, it, now));
             return taken.map_or_else(Action::Drop, |()| Action::Consume);
+        }
+        if is_udp && self.twin.is_some_and(|twin| twin.hears(side, &packet.meta)) {
+            let payload = datagram(frame.bytes(), &packet.layout, DropReason::HaChecksumBad);
+            let start = packet.layout.l4 + UDP_HEADER_LEN;
+            let deliver = |len| Action::Deliver { start, end: start + len };
+            return payload.map_or_else(Action::Drop, |payload| deliver(payload.len() as u16));
         }
         let error = is_udp.then_some(IcmpError::PORT_UNREACHABLE);
         self.reject(side, DropReason::LocalUnsupported, error, frame, packet, now.ticks())
@@ -457,6 +507,13 @@ impl<P: Program> Shard<P> {
         let mut to = Mac::default();
         to.0.copy_from_slice(&frame.bytes()[6..12]);
         LinkHeader { to, ..self.router.own_link(side) }
+    }
+}
+
+impl TwinPort {
+    /// Whether a datagram for the shard itself is from the twin.
+    fn hears(&self, side: Side, meta: &PacketMeta) -> bool {
+        (side, meta.from, meta.dst.port) == (self.side, self.peer, self.port)
     }
 }
 

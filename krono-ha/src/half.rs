@@ -165,6 +165,16 @@ impl<T: Twin> Half<T> {
         self.routes_up = are_up;
     }
 
+    /// The other, as it last described itself, if it has been heard of lately.
+    pub fn peer(&self) -> Option<View> {
+        self.other.filter(|_| self.is_live).map(|other| other.view)
+    }
+
+    /// Has the next frame that is asked for say how this half stands, however little time has passed.
+    pub fn hurry(&mut self) {
+        self.beat_at = Moment(0);
+    }
+
     /// Has the other serve as soon as it has everything. Nothing happens while this one does not.
     pub fn drain(&mut self) {
         if self.role == Role::Serving {

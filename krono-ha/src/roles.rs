@@ -34,7 +34,8 @@ pub enum Role {
 }
 
 impl Role {
-    pub(crate) const fn from_byte(byte: u8) -> Option<Role> {
+    /// The role that this byte stands for, if any.
+    pub const fn from_byte(byte: u8) -> Option<Role> {
         Some(match byte {
             1 => Role::Following,
             2 => Role::Serving,

@@ -49,6 +49,8 @@ pub struct Status {
     pub role: Role,
     /// The epoch it serves in, or that of whom it follows.
     pub epoch: u64,
+    /// Whether the peer has been heard of lately.
+    pub is_live: bool,
     /// Whether it has had all state since it started.
     pub is_current: bool,
     /// Whether the one that follows has what the other has, at the moment: this one or the peer.
@@ -91,6 +93,7 @@ impl<T: Twin> Half<T> {
         Status {
             role: self.role,
             epoch: self.epoch,
+            is_live: self.is_live,
             is_current: self.is_current,
             is_caught_up: if follows { self.inbox.is_synced() } else { other_follows },
             queued: self.outbox.queued() as u64,

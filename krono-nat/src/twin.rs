@@ -249,6 +249,16 @@ impl Nat<'_> {
         self.ports.tick(now);
     }
 
+    /// All entries lie below this index, whatever comes.
+    pub fn entries_max(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How long a port that is given up stays out of use.
+    pub fn port_hold(&self) -> Span {
+        self.policy.timeouts.port_hold
+    }
+
     /// The session with this key, alive or over.
     fn session_at(
         &self,

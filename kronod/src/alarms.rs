@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 use krono_core::counters::CounterSnapshot;
 use krono_core::drop::DropReason;
 use krono_core::router::bfd::State;
+use krono_ha::{Status, Unsafe};
 use log::{info, warn};
 
 use crate::bfd::Board;
 use crate::scr::Membership;
 
 /// What is worth waking somebody for.
-const ALARMING: [DropReason; 8] = [
+const ALARMING: [DropReason; 13] = [
     DropReason::SessionsFull,
     DropReason::SubscribersFull,
     DropReason::PortsExhausted,
@@ -21,6 +22,11 @@ const ALARMING: [DropReason; 8] = [
     DropReason::TxFull,
     DropReason::ScrRingFull,
     DropReason::ScrHandover,
+    DropReason::HaDigest,
+    DropReason::HaVersion,
+    DropReason::HaLayout,
+    DropReason::HaShard,
+    DropReason::HaNode,
 ];
 
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -33,6 +39,17 @@ pub(crate) struct Alarms {
     members: Option<Membership>,
     /// Of each BFD session whether it was up, and how often it had come up.
     bfd: Vec<(bool, u32)>,
+    /// How the half stood, if there is one.
+    twin: Option<Standing>,
+}
+
+/// What is told of a half when it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Standing {
+    role: &'static str,
+    epoch: u64,
+    /// Why the other may not take over.
+    doubt: Option<String>,
 }
 
 impl Alarms {
@@ -67,6 +84,30 @@ impl Alarms {
             }
             if came_up {
                 info!("{name} is up");
+            }
+        }
+    }
+
+    /// Tells what a half does from now on, and whether the other may take over.
+    pub(crate) fn watch_twin(&mut self, shard: u16, status: &Status) {
+        let doubt = status.failover.err().map(|why| match why {
+            // How long it has been silent changes all the time.
+            Unsafe::Silent { .. } => "the peer is silent".to_owned(),
+            Unsafe::Lagging { .. } => "changes wait to be sent to the peer".to_owned(),
+            why => why.to_string(),
+        });
+        let now = Standing { role: status.role.name(), epoch: status.epoch, doubt };
+        let before = self.twin.replace(now.clone());
+        let is_new = |differs: fn(&Standing, &Standing) -> bool| {
+            before.as_ref().is_none_or(|before| differs(before, &now))
+        };
+        if is_new(|before, now| (before.role, before.epoch) != (now.role, now.epoch)) {
+            info!("shard {shard}: {}, epoch {}", now.role, now.epoch);
+        }
+        if is_new(|before, now| before.doubt != now.doubt) {
+            match &now.doubt {
+                Some(why) => warn!("shard {shard}: not safe to fail over: {why}"),
+                None => info!("shard {shard}: safe to fail over"),
             }
         }
     }

@@ -78,6 +78,7 @@ impl Carrier {
             Action::Drop(reason) => self.counters.dropped(reason),
             Action::Consume => self.counters.add(Counter::Consumed, 1),
             Action::Hold(side, neighbour) => self.hold(side, neighbour, mbuf),
+            Action::Deliver { .. } => unreachable!("who runs the shard has settled that"),
         }
     }
 
@@ -127,7 +128,7 @@ impl Carrier {
     }
 
     /// Sends a frame that `write` makes of an empty one, behind this link header.
-    fn say(
+    pub(crate) fn say(
         &mut self,
         side: Side,
         link: &LinkHeader,

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use krono_core::counters::Counters;
 use krono_core::packet::{Mac, Side};
+use krono_core::ports::Part as PortsPart;
 use krono_core::router::{Route, Router, RouterConfig, SideConfig as RouterSide, bfd};
 use krono_core::shard::Shard;
 use krono_core::time::{Moment, Ticks};
+use krono_ha::frame::Key;
 use krono_io::{
     Arena, Burst, Clock, Eal, EalConfig, Pool, PoolConfig, Port, PortConfig, QueueId, RxQueue,
     TxQueue,
@@ -27,6 +29,7 @@ use crate::input::Input;
 use crate::mailbox::{Mailbox, ShardHandle, mailbox};
 use crate::output::Output;
 use crate::scr;
+use crate::twin;
 use crate::worker::Worker;
 
 /// Bytes of buffer memory that one frame of the usual size takes, all told; the rest of
@@ -267,6 +270,8 @@ pub(crate) struct Part {
     pub(crate) counters: Arc<Counters>,
     pub(crate) handle: Arc<ShardHandle>,
     pub(crate) bfd: Arc<Board>,
+    /// How its half stands, if it has a twin.
+    pub(crate) twin: Option<Arc<twin::Board>>,
     /// Returns when its mailbox tells it to stop.
     pub(crate) run: Box<dyn FnOnce() + Send>,
 }
@@ -315,6 +320,7 @@ pub(crate) fn parts(
     ports: &mut Ports,
     clock: Clock,
     seed: [u8; 32],
+    key: Option<&Key>,
 ) -> anyhow::Result<Vec<Part>> {
     if let Some(scr) = &shard.scr {
         return scr::parts(config, shard, scr, ports, clock, seed);
@@ -323,7 +329,7 @@ pub(crate) fn parts(
     let (handle, mailbox) = mailbox();
     let nat = shard.nat.as_ref().expect("a shard on one core translates");
     let (mut worker, tables) =
-        worker(config, shard, nat, ports, clock, seed, counters.clone(), mailbox)?;
+        worker(config, shard, nat, ports, clock, seed, key, counters.clone(), mailbox)?;
     Ok(vec![Part {
         shard: shard.id,
         lcore: shard.lcore,
@@ -333,6 +339,7 @@ pub(crate) fn parts(
         counters,
         handle: Arc::new(handle),
         bfd: worker.bfd.clone(),
+        twin: worker.twin.as_ref().map(|twin| twin.board.clone()),
         run: Box::new(move || worker.run()),
     }])
 }
@@ -346,6 +353,7 @@ fn worker(
     ports: &mut Ports,
     clock: Clock,
     seed: [u8; 32],
+    key: Option<&Key>,
     counters: Arc<Counters>,
     mailbox: Mailbox,
 ) -> anyhow::Result<(Worker, Tables)> {
@@ -355,10 +363,16 @@ fn worker(
         .with_context(|| format!("shard {}: {} sessions", shard.id, settings.sessions))?;
     let tables = Tables { bytes: bytes as u64, huge: arena.is_huge() };
     let memory = arena.take::<u8>(bytes)?;
-    let Ok(nat) = Nat::new(&settings, memory, Ticks(0)) else {
+    let pair = config.cluster.as_ref().zip(shard.twin.as_ref());
+    let part = pair.map_or(PortsPart::ALL, |(cluster, twin)| twin::part(cluster, twin));
+    let Ok(translator) = Nat::with_part(&settings, part, memory, Ticks(0)) else {
         bail!("shard {}: its static mappings do not fit nat.sessions", shard.id);
     };
     let router = Router::new(&router_config(config, shard, ports));
+    let channel = |((cluster, twin), key)| {
+        twin::Channel::new(shard.id, cluster, twin, key, &router, &translator, clock.now())
+    };
+    let channel = pair.zip(key).map(channel).transpose()?;
     let held = Held::new(router.neighbours_max());
     let pool = ports.ports[shard.inside.port].pool.clone();
     let (inside_rx, inside_tx) = ports.take(&shard.inside);
@@ -377,7 +391,12 @@ fn worker(
     };
     let worker = Worker {
         bfd: Arc::new(Board::new(clock, router.bfd_sessions())),
-        shard: Shard::new(router, nat),
+        shard: Shard {
+            serves: channel.is_none(),
+            twin: channel.as_ref().map(twin::Channel::port),
+            ..Shard::new(router, translator)
+        },
+        twin: channel,
         scratch: Box::default(),
         input,
         carrier: Carrier { output, held, spent: Burst::new(), pool, counters },

@@ -3,13 +3,17 @@
 
 use krono_core::counters::{Counter, CounterSnapshot, Counters};
 use krono_core::drop::DropReason;
+use krono_core::frame::Frames;
 use krono_core::program::Program;
+use krono_core::shard::Outcomes;
 use krono_core::time::Ticks;
+use krono_io::Burst;
 use krono_nat::{Change, Nat};
 
 use crate::mailbox::{
     BfdHold, LookupQuery, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardView,
 };
+use crate::twin::{self, Sink, TwinOrder};
 use crate::worker::Worker;
 
 impl Worker {
@@ -17,9 +21,12 @@ impl Worker {
     /// were due than it could end: another round should come soon.
     #[cold]
     pub(crate) fn housekeep(&mut self) -> bool {
-        let mut is_behind = self.shard.program.tick(self.now.ticks(), &mut self.changes);
+        let mut is_behind = self.tick();
         while is_behind && self.input.waits() {
-            is_behind = self.shard.program.tick(self.now.ticks(), &mut self.changes);
+            is_behind = self.tick();
+        }
+        if let Some(twin) = &mut self.twin {
+            twin.tend(&mut self.shard, self.now);
         }
         self.carrier.do_duties(&mut self.shard.router, self.now);
         self.publish();
@@ -28,6 +35,27 @@ impl Worker {
             self.mailbox.give_back(letter);
         }
         is_behind
+    }
+
+    /// Lets time pass for the sessions; true if more were due than it could end.
+    fn tick(&mut self) -> bool {
+        let (nat, now) = (&mut self.shard.program, self.now.ticks());
+        match &mut self.twin {
+            Some(twin) => twin.tick(nat, &mut self.changes, now),
+            None => nat.tick(now, &mut self.changes),
+        }
+    }
+
+    /// Gives the twin's half what has come for it.
+    #[cold]
+    pub(crate) fn hear_twin(&mut self, burst: &mut Burst, outcomes: &mut Outcomes) {
+        let Some(twin) = &mut self.twin else { return };
+        let (shard, now) = (&mut self.shard, self.now);
+        outcomes.settle(|index, place| {
+            let frame = burst.frame(index);
+            twin.receive(&mut shard.program, &frame.bytes()[place], now)
+        });
+        shard.serves = twin.serves();
     }
 
     /// Shows what is counted elsewhere.
@@ -49,6 +77,9 @@ impl Worker {
     /// Tells neighbours with BFD sessions, then frees what is held or was received but not worked
     /// on, every frame with its reason.
     pub(crate) fn shut_down(&mut self) {
+        if let Some(twin) = &mut self.twin {
+            twin.leave(&mut self.shard, &mut self.carrier, self.now);
+        }
         self.shard.router.retire(self.now);
         self.carrier.do_duties(&mut self.shard.router, self.now);
         self.carrier.shut_down();
@@ -76,12 +107,21 @@ impl ShardView for Worker {
 
     fn reload(&mut self, reload: &mut Reload) {
         let nat = &mut self.shard.program;
-        reload.outcome = nat.swap_policy(&mut reload.policy, self.now.ticks(), &mut self.changes);
+        let (counts, now) = (&mut self.changes, self.now.ticks());
+        let twin = self.twin.as_mut().map(twin::Channel::changes);
+        reload.outcome = nat.swap_policy(&mut reload.policy, now, &mut Sink { counts, twin });
+    }
+
+    fn order(&mut self, order: &mut TwinOrder) {
+        if let Some(twin) = &mut self.twin {
+            twin.obey(order, self.now);
+        }
     }
 
     fn hold_bfd(&mut self, hold: &mut BfdHold) {
         let BfdHold { neighbour, is_held, .. } = *hold;
-        hold.count = self.shard.router.hold_bfd_down(neighbour, is_held, self.now);
+        let is_meant = |_, address| neighbour.is_none_or(|neighbour| neighbour == address);
+        hold.count = self.shard.router.hold_bfd_down(is_meant, is_held, self.now);
     }
 }
 

@@ -20,6 +20,7 @@ mod privileges;
 pub mod run;
 mod scr;
 pub mod spare_cpus;
+pub mod twin;
 pub mod worker;
 #[cfg(test)]
 mod worker_tests;

@@ -22,6 +22,7 @@ use crate::mailbox::{Reload, ShardHandle};
 use crate::metrics;
 use crate::privileges;
 use crate::spare_cpus::SpareCpus;
+use crate::twin;
 
 /// How often the daemon looks after its shards.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
@@ -85,6 +86,7 @@ struct RunningPart {
     counters: Arc<Counters>,
     handle: Arc<ShardHandle>,
     bfd: Arc<Board>,
+    twin: Option<Arc<twin::Board>>,
     alarms: Alarms,
     /// None once its end has been waited for.
     task: Option<Task<()>>,
@@ -126,6 +128,8 @@ impl Daemon {
         // First what fails at once, and what is to be known before the EAL moves threads.
         let socket = control::Socket::bind(&config.control_socket)?;
         let metrics = metrics::Listener::bind(config.metrics_listen)?;
+        let key =
+            config.cluster.as_ref().map(|cluster| twin::read_key(&cluster.key)).transpose()?;
         let cpus = SpareCpus::find(&house::worker_cpus(&config));
         let eal = house::start_eal(&config)?;
         let mut ports = Ports::open(&eal, &config)?;
@@ -134,18 +138,18 @@ impl Daemon {
         let mut made = Vec::new();
         for shard in &config.shards {
             let seed = seed_of_shard(seed, shard.id);
-            made.extend(house::parts(&config, shard, &mut ports, clock, seed)?);
+            made.extend(house::parts(&config, shard, &mut ports, clock, seed, key.as_ref())?);
         }
         let facts = Arc::new(facts(path, &config, &made, ports));
         let mut parts = Vec::new();
-        for Part { shard, lcore, role, counters, handle, bfd, run, .. } in made {
+        for Part { shard, lcore, role, counters, handle, bfd, twin, run, .. } in made {
             let task = eal.launch(u32::from(lcore), move || {
                 reduce_privileges();
                 run();
             })?;
             let alarms = Alarms::default();
             let task = Some(task);
-            parts.push(RunningPart { shard, role, counters, handle, bfd, alarms, task });
+            parts.push(RunningPart { shard, role, counters, handle, bfd, twin, alarms, task });
         }
         reduce_privileges();
         info!("metrics at http://{}/metrics", metrics.address());
@@ -188,6 +192,9 @@ impl Daemon {
                 received += counters.received();
                 part.alarms.watch(part.shard, &counters, now);
                 part.alarms.watch_bfd(part.shard, &part.bfd);
+                if let Some(status) = part.twin.as_ref().and_then(|board| board.look()) {
+                    part.alarms.watch_twin(part.shard, &status);
+                }
                 if let Role::Sequencer(members) = &part.role {
                     part.alarms.watch_members(part.shard, members.look());
                 }
@@ -272,6 +279,7 @@ fn facts(path: &Path, config: &Config, parts: &[Part], ports: Ports) -> Facts {
         handle: part.handle.clone(),
         counters: part.counters.clone(),
         bfd: part.bfd.clone(),
+        twin: part.twin.clone(),
     };
     Facts {
         config_file: path.to_owned(),
@@ -298,11 +306,16 @@ fn seed(fixed: Option<u64>) -> anyhow::Result<[u8; 32]> {
     let mut seed = [0; 32];
     match fixed {
         Some(fixed) => seed[..8].copy_from_slice(&fixed.to_le_bytes()),
-        None => File::open("/dev/urandom")
-            .and_then(|mut random| random.read_exact(&mut seed))
-            .context("cannot read /dev/urandom")?,
+        None => draw(&mut seed)?,
     }
     Ok(seed)
+}
+
+/// Fills `bytes` with what nobody can guess.
+pub(crate) fn draw(bytes: &mut [u8]) -> anyhow::Result<()> {
+    File::open("/dev/urandom")
+        .and_then(|mut random| random.read_exact(bytes))
+        .context("cannot read /dev/urandom")
 }
 
 /// Shards of one run choose ports independently.

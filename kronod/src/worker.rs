@@ -15,6 +15,7 @@ use crate::changes::ChangeCounts;
 use crate::input::Input;
 use crate::mailbox::Mailbox;
 use crate::output::wire_bytes;
+use crate::twin::{self, Sink};
 
 /// Polls between two rounds of housekeeping under load; an idle worker keeps house every time.
 const POLLS_PER_HOUSEKEEPING: u32 = 32;
@@ -27,6 +28,8 @@ pub struct Worker {
     pub(crate) input: Input,
     pub(crate) carrier: Carrier,
     pub(crate) changes: ChangeCounts,
+    /// Its half of the shard, if there is another on another server.
+    pub(crate) twin: Option<twin::Channel>,
     pub(crate) mailbox: Mailbox,
     /// Where it shows its BFD sessions.
     pub(crate) bfd: Arc<Board>,
@@ -87,6 +90,9 @@ impl Worker {
         if let Some(side) = received {
             self.work(side, burst);
         }
+        if let Some(twin) = &mut self.twin {
+            twin.send(&mut self.shard, &mut self.carrier, now);
+        }
     }
 
     /// Works on one burst from one side and sends what comes of it.
@@ -94,14 +100,14 @@ impl Worker {
         let started = self.input.cycles();
         self.carrier.counters.received(side, burst.len(), wire_bytes(burst));
         let mut outcomes = Outcomes::new();
-        self.shard.process(
-            side,
-            burst,
-            self.now,
-            &mut self.changes,
-            &mut self.scratch,
-            &mut outcomes,
-        );
+        let changes = &mut self.changes;
+        let mut sink =
+            Sink { counts: changes, twin: self.twin.as_mut().map(twin::Channel::changes) };
+        let scratch = &mut self.scratch;
+        self.shard.process(side, burst, self.now, &mut sink, scratch, &mut outcomes);
+        if outcomes.delivers() {
+            self.hear_twin(burst, &mut outcomes);
+        }
         self.carrier.carry_out(&self.shard, burst, &outcomes);
         self.carrier.counters.worked(self.input.cycles().saturating_sub(started));
     }

@@ -369,15 +369,15 @@ impl Router {
         self.bfd.reset(now);
     }
 
-    /// Holds BFD sessions down for their operator, or no longer: those with this neighbour, or all
-    /// if none is named. How many those are.
+    /// Holds those BFD sessions down that `is_meant` says, of a side and a neighbour, or no longer. How
+    /// many those are.
     pub fn hold_bfd_down(
         &mut self,
-        neighbour: Option<Ipv4Addr>,
+        is_meant: impl Fn(Side, Ipv4Addr) -> bool,
         is_held: bool,
         now: Moment,
     ) -> usize {
-        self.bfd.hold_down(neighbour, is_held, now)
+        self.bfd.hold_down(is_meant, is_held, now)
     }
 
     /// What may be seen of BFD sessions, always in the same order: those of the inside first.

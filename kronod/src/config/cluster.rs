@@ -232,9 +232,24 @@ fn twin_fits_shard(twin: &TwinDraft, shard: &ShardDraft, draft: &Draft, report: 
             report.mistake(&hop.place, Wrong::new(what, expected));
         }
     }
+    pool_is_routed(shard, report);
     for side in shard.sides().filter(|side| side.bfd.items.is_empty() && side.bfd.complete) {
         let what = "no neighbour would notice by BFD that this half is gone";
         report.warning(&side.place, Wrong::new(what, "bfd: [ { neighbour: ADDRESS } ]"));
+    }
+}
+
+/// ARP knows of one station only that has an address.
+fn pool_is_routed(shard: &ShardDraft, report: &mut Report) {
+    let link = shard.outside.as_ref().and_then(|outside| outside.address.as_ref());
+    let Some(link) = link.map(|address| address.value.trunc()) else { return };
+    for pool in shard.nat.iter().flat_map(|nat| &nat.pool.items) {
+        if link.contains(&pool.value) {
+            let what =
+                format!("{} is on-link, so both halves would answer for it by ARP", pool.value);
+            let expected = "addresses that are routed to the half that serves";
+            report.mistake(&pool.place, Wrong::new(what, expected));
+        }
     }
 }
 

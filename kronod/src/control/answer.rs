@@ -13,6 +13,7 @@ use krono_core::router::bfd;
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use super::cluster::{cluster, order};
 use super::group::group;
 use super::protocol::*;
 use super::{Facts, ShardFacts};
@@ -34,6 +35,8 @@ pub(super) fn answer(request: &Request, facts: &Facts) -> Result<Box<RawValue>, 
         Request::Lookup(request) => to_json(&owners(request, facts)?),
         Request::Group(request) => to_json(&group(request, facts)?),
         Request::Bfd(request) => to_json(&hold_bfd(request, facts)?),
+        Request::Cluster => to_json(&cluster(facts)?),
+        Request::Shard(request) => to_json(&order(request, facts)?),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod answer;
 mod client;
+mod cluster;
 mod group;
 pub mod protocol;
 mod server;
@@ -20,6 +21,7 @@ use krono_core::counters::Counters;
 
 use crate::bfd::Board;
 use crate::mailbox::ShardHandle;
+use crate::twin;
 use protocol::{Memory, PortFigures};
 
 pub(crate) use answer::snapshots;
@@ -68,4 +70,6 @@ pub struct ShardFacts {
     pub counters: Arc<Counters>,
     /// Its BFD sessions.
     pub bfd: Arc<Board>,
+    /// How its half stands, if it has a twin.
+    pub twin: Option<Arc<twin::Board>>,
 }

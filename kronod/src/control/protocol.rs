@@ -7,6 +7,8 @@
 //! → {"version":1,"request":{"lookup":{"outside":"198.51.100.1:4000","protocol":"tcp"}}}
 //! → {"version":1,"request":{"group":{"shard":0,"join":2}}}
 //! → {"version":1,"request":{"bfd":{"neighbour":"192.0.2.254","hold":true}}}
+//! → {"version":1,"request":"cluster"}
+//! → {"version":1,"request":{"shard":{"shard":0,"order":"drain","to":2}}}
 //! ← {"version":1,"answer":{…}}
 //! ← {"version":1,"error":"a sentence"}
 //! ```
@@ -51,6 +53,10 @@ pub enum Request {
     Group(GroupRequest),
     /// Holds BFD sessions down, or no longer: [`BfdChange`].
     Bfd(BfdRequest),
+    /// How the halves of shards stand whose other halves are on other servers: [`Cluster`].
+    Cluster,
+    /// Orders something of the half of a shard: [`Half`], as it stood before.
+    Shard(ShardRequest),
 }
 
 /// Asks for sessions, those that all filters admit.
@@ -124,6 +130,31 @@ pub struct BfdRequest {
     pub neighbour: Option<Ipv4Addr>,
     /// Whether they shall be held down.
     pub hold: bool,
+}
+
+/// Orders something of the half of a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardRequest {
+    /// Of which one.
+    pub shard: u16,
+    /// What.
+    pub order: Order,
+    /// With `drain`: the node that is to serve; the one with the other half if none is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u32>,
+}
+
+/// What a half can be ordered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// To have the other half serve as soon as that has everything.
+    Drain,
+    /// To go on, as long as the other does not serve.
+    Keep,
+    /// To take it from the operator that the other half does not run, and will start anew.
+    Fence,
 }
 
 /// Rows of a replica's state in one answer, unless otherwise asked.
@@ -362,6 +393,55 @@ pub struct BfdStatus {
 pub struct BfdChange {
     /// So many sessions are as was wished now.
     pub sessions: usize,
+}
+
+/// How the halves on this server stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// One for each shard with a twin, in the order of the configuration.
+    pub halves: Vec<Half>,
+}
+
+/// The half of a shard, and what it knows of the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Half {
+    /// The shard.
+    pub shard: u16,
+    /// The node that it is on.
+    pub node: u32,
+    /// The node of the other half.
+    pub peer: u32,
+    /// The node that serves by preference.
+    pub master: u32,
+    /// What it does: `following`, `serving`, `draining` or `yielded`.
+    pub role: String,
+    /// The epoch that it serves in, or that of whom it follows.
+    pub epoch: u64,
+    /// Whether the other has been heard of lately.
+    pub peer_heard: bool,
+    /// Whether the one that follows has what the other has.
+    pub caught_up: bool,
+    /// Changes that wait to be sent to the other.
+    pub queued: u64,
+    /// Frames of changes that the other has not acknowledged.
+    pub unacknowledged: u64,
+    /// How old the oldest change may be that the one that follows does not have.
+    pub lag_ms: u64,
+    /// Whether the one that follows may serve from now on.
+    pub safe: bool,
+    /// Why not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<String>,
+    /// Ranges of sessions found to differ though nothing was missed.
+    pub diverged: u64,
+    /// Ranges whose sums this half's own table did not confirm.
+    pub corrected: u64,
+    /// Sessions told by the other that contradicted what was here, or found no room.
+    pub refused: u64,
+    /// How often something of what the other told was missed.
+    pub gaps: u64,
+    /// Changes that found no room to wait.
+    pub overflowed: u64,
 }
 
 /// What was counted since the start.

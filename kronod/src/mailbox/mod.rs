@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use crossbeam::queue::ArrayQueue;
 use krono_core::counters::CounterSnapshot;
 
+use crate::twin::TwinOrder;
+
 pub use view::{
     BfdHold, CoreChange, CoresRefused, CoresRequest, EndpointFilter, LookupQuery, PARTS_PER_PAGE,
     RECORDS_PER_PAGE, Reload, RowsPage, SessionFilter, SessionRow, SessionsPage, ShardView,
@@ -70,6 +72,8 @@ pub enum Form {
     Cores(Box<CoresRequest>),
     /// A change of BFD sessions.
     Bfd(Box<BfdHold>),
+    /// An order about a half.
+    Order(Box<TwinOrder>),
 }
 
 impl Letter {
@@ -83,6 +87,7 @@ impl Letter {
             Form::Rows(page) => shard.rows(page),
             Form::Cores(request) => shard.cores(request),
             Form::Bfd(hold) => shard.hold_bfd(hold),
+            Form::Order(order) => shard.order(order),
         }
     }
 }
@@ -118,6 +123,7 @@ questions! {
     RowsPage Rows;
     CoresRequest Cores;
     BfdHold Bfd;
+    TwinOrder Order;
 }
 
 /// The worker's end. Dropping it tells those who ask that the shard has ended.

@@ -11,6 +11,8 @@ use krono_core::packet::{Endpoint, Protocol};
 use krono_nat::config::Policy;
 use scr_sequencer::programs::{ROWS_PER_PART, Row};
 
+use crate::twin::TwinOrder;
+
 /// What answers questions: a worker, between two bursts. None of these may allocate or free.
 pub trait ShardView {
     /// The figures now; they are balanced.
@@ -31,6 +33,9 @@ pub trait ShardView {
 
     /// Holds BFD sessions down, or no longer, and notes how many.
     fn hold_bfd(&mut self, _: &mut BfdHold) {}
+
+    /// Carries out an operator's order about a half, and notes what became of it.
+    fn order(&mut self, _: &mut TwinOrder) {}
 
     /// Tells which cores of a group get packets, after the change that is asked for.
     fn cores(&mut self, request: &mut CoresRequest) {

@@ -199,6 +199,7 @@ impl<'c> GroupPlan<'c> {
             tables: Tables { bytes: 0, huge: tables.huge },
             counters: sequencing.counters.clone(),
             handle: Arc::new(handle),
+            twin: None,
             bfd: bfd.clone(),
             run: Box::new(move || sequencing.run()),
         });
@@ -210,6 +211,7 @@ impl<'c> GroupPlan<'c> {
             tables,
             counters: replica.carrier.counters.clone(),
             handle: Arc::new(handle),
+            twin: None,
             bfd: bfd.clone(),
             run: Box::new(move || replica.run()),
         };

@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use krono_core::counters::{CounterSnapshot, Counters};
 use krono_core::packet::{Endpoint, Mac, Side};
+use krono_core::ports::Part;
 use krono_core::router::bfd::SessionConfig;
 use krono_core::router::{Route, Router, RouterConfig, SideConfig};
 use krono_core::shard::Shard;
 use krono_core::time::{Moment, Span, Ticks};
+use krono_ha::frame::Key;
 use krono_io::mem::{self, Peer};
 use krono_io::{Arena, Burst, Clock, Hugepages, Pool};
 use krono_nat::Nat;
@@ -18,10 +20,12 @@ use super::packets::{GATEWAY_MACS, GATEWAYS, MACS};
 use crate::bfd::Board;
 use crate::carrier::Carrier;
 use crate::changes::ChangeCounts;
+use crate::config::{ClusterConfig, TwinConfig};
 use crate::held::Held;
 use crate::input::Input;
 use crate::mailbox::{Question, ShardHandle, mailbox};
 use crate::output::Output;
+use crate::twin::{Channel, part};
 use crate::worker::{Pace, Worker};
 
 pub(super) fn ep(text: &str) -> Endpoint {
@@ -50,6 +54,8 @@ pub(super) struct Plan {
     pub(super) router: RouterConfig,
     pub(super) nat: Config,
     pub(super) buffers: usize,
+    /// The half that it is, of a shard with a twin.
+    pub(super) twin: Option<(ClusterConfig, TwinConfig)>,
 }
 
 impl Default for Plan {
@@ -91,6 +97,7 @@ impl Default for Plan {
                 },
             },
             buffers: 2048,
+            twin: None,
         }
     }
 }
@@ -161,6 +168,11 @@ impl Bed {
         let router = Router::new(&plan.router);
         let bytes = Nat::memory_bytes(&plan.nat);
         let memory = Arena::map(bytes, Hugepages::Off).unwrap().take::<u8>(bytes).unwrap();
+        let part = plan.twin.as_ref().map_or(Part::ALL, |(cluster, twin)| part(cluster, twin));
+        let nat = Nat::with_part(&plan.nat, part, memory, Ticks(0)).unwrap();
+        let twin = plan.twin.as_ref().map(|(cluster, twin)| {
+            Channel::new(0, cluster, twin, &Key::new(&[9; 32]), &router, &nat, Moment(0)).unwrap()
+        });
         let (handle, mailbox) = mailbox();
         let worker = Worker {
             carrier: Carrier {
@@ -171,7 +183,12 @@ impl Bed {
                 counters: Arc::new(Counters::new()),
             },
             bfd: Arc::new(Board::new(clock, router.bfd_sessions())),
-            shard: Shard::new(router, Nat::new(&plan.nat, memory, Ticks(0)).unwrap()),
+            shard: Shard {
+                serves: twin.is_none(),
+                twin: twin.as_ref().map(Channel::port),
+                ..Shard::new(router, nat)
+            },
+            twin,
             scratch: Box::default(),
             input,
             changes: ChangeCounts::default(),

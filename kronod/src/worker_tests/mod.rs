@@ -9,3 +9,4 @@ mod letters;
 mod neighbours;
 mod packets;
 mod sources;
+mod twin;

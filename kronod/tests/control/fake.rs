@@ -194,6 +194,7 @@ pub(crate) fn facts(shards: &[Fake]) -> Facts {
         sessions_max: 1000,
         handle: fake.handle.clone(),
         counters: fake.counters.clone(),
+        twin: None,
         bfd: Arc::new(board(index)),
     };
     let port = PortFigures {

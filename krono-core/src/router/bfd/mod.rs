@@ -169,17 +169,18 @@ impl Sessions {
         self.reckon();
     }
 
-    /// Holds the sessions with this neighbour down, or all if none is named (RFC 5880, 6.8.16), or
-    /// no longer; how many there are.
+    /// Holds those sessions down that `is_meant` says, of a side and a neighbour (RFC 5880, 6.8.16), or
+    /// no longer; how many they are.
     pub(super) fn hold_down(
         &mut self,
-        neighbour: Option<Ipv4Addr>,
+        is_meant: impl Fn(Side, Ipv4Addr) -> bool,
         is_held: bool,
         now: Moment,
     ) -> usize {
-        let meant = self.sessions.iter_mut().filter(|session| {
-            neighbour.is_none_or(|neighbour| neighbour == session.config.neighbour)
-        });
+        let meant = self
+            .sessions
+            .iter_mut()
+            .filter(|session| is_meant(session.side, session.config.neighbour));
         let count = meant.map(|session| session.hold_down(is_held, now)).count();
         self.has_changed = true;
         self.reckon();

@@ -358,13 +358,21 @@ fn who_stops_forwarding_says_so() {
     assert_eq!(down.duty(at_ms(1)), None, "who is down already has nothing to say");
 }
 
+fn all(_: Side, _: Ipv4Addr) -> bool {
+    true
+}
+
+fn with(address: Ipv4Addr) -> impl Fn(Side, Ipv4Addr) -> bool {
+    move |_, neighbour| neighbour == address
+}
+
 /// 6.8.16
 #[test]
 fn who_is_held_down_says_so_slowly_and_begins_anew_when_released() {
     let mut sessions = up(at_ms(0));
-    assert_eq!(sessions.hold_down(Some(Ipv4Addr::new(192, 0, 2, 1)), true, at_ms(1)), 0);
+    assert_eq!(sessions.hold_down(with(Ipv4Addr::new(192, 0, 2, 1)), true, at_ms(1)), 0);
     assert_eq!(sessions.duty(at_ms(1)), None);
-    assert_eq!(sessions.hold_down(None, true, at_ms(1)), 1);
+    assert_eq!(sessions.hold_down(all, true, at_ms(1)), 1);
     let told = sessions.duty(at_ms(1)).unwrap().control;
     let why = Diagnostic::ADMINISTRATIVELY_DOWN;
     assert_eq!(
@@ -372,15 +380,15 @@ fn who_is_held_down_says_so_slowly_and_begins_anew_when_released() {
         (State::AdminDown, why, 1_000_000)
     );
     assert_eq!(told.your_discriminator, 77);
-    sessions.hold_down(None, true, at_ms(2));
+    sessions.hold_down(all, true, at_ms(2));
     assert_eq!(next(&mut sessions, at_ms(2), at_ms(700)), None, "held twice is held once");
     let (_, told) = next(&mut sessions, at_ms(700), at_ms(1000)).expect("it goes on saying so");
     assert_eq!(told.state, State::AdminDown);
 
-    assert_eq!(sessions.hold_down(Some(NEIGHBOUR), false, at_ms(1000)), 1);
+    assert_eq!(sessions.hold_down(with(NEIGHBOUR), false, at_ms(1000)), 1);
     let told = sessions.duty(at_ms(1000)).unwrap().control;
     assert_eq!((told.state, told.your_discriminator), (State::Down, 0));
-    sessions.hold_down(None, false, at_ms(1001));
+    sessions.hold_down(all, false, at_ms(1001));
     assert_eq!(sessions.duty(at_ms(1001)), None, "who is not held is not released");
     hear(&mut sessions, said(State::Down), at_ms(1002));
     assert_eq!(view(&sessions).state, State::Init);

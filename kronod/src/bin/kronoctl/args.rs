@@ -31,6 +31,9 @@ EXAMPLES:
     kronoctl bfd --hold --shard 0
         Have routers take another way, and end nothing.
 
+    kronoctl shard drain 0
+        Have the other server serve shard 0, before this one is taken down.
+
     kronoctl --json stats | jq '.shards[] | {id, received, sent, drops}'
         Figures for other programs. In each shard, always:
         received = sent + consumed + held + the sum of drops.
@@ -79,6 +82,15 @@ pub(crate) enum Command {
     Group(GroupArgs),
     /// Hold BFD sessions down, so that neighbours send nothing more here; or no longer
     Bfd(BfdArgs),
+    /// The halves of shards here and what they know of those on other servers: who serves, how far
+    /// behind the other is, and whether it is safe to fail over
+    Cluster,
+    /// Have the other server serve a shard, or make sure that it cannot
+    Shard {
+        /// What to do
+        #[command(subcommand)]
+        order: ShardOrder,
+    },
     /// All reasons for which frames are dropped, each with its sentence; needs no kronod
     Reasons,
 }
@@ -158,6 +170,46 @@ pub(crate) struct BfdArgs {
     /// Only those with this neighbour
     #[arg(long, value_name = "ADDR")]
     pub(crate) neighbour: Option<Ipv4Addr>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ShardOrder {
+    /// Have the other server serve: wait until it has caught up, both serve while routes converge,
+    /// then this one follows. No packet and no session is lost
+    Drain {
+        /// The shard
+        #[arg(value_name = "ID")]
+        shard: u16,
+        /// Do not wait until that is done
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// The same, if the other server is the one that is named
+    Move {
+        /// The shard
+        #[arg(value_name = "ID")]
+        shard: u16,
+        /// The node that is to serve
+        #[arg(long, value_name = "NODE")]
+        to: u32,
+        /// Do not wait until that is done
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Take an order to drain back, as long as the other server does not serve
+    Keep {
+        /// The shard
+        #[arg(value_name = "ID")]
+        shard: u16,
+    },
+    /// Say that the other server does not run, and will have started anew when it does: this one
+    /// serves whatever it knows, and after the hold time all ports are its own. Only say so of a
+    /// server that is off: else two subscribers may get the same public port
+    Fence {
+        /// The shard
+        #[arg(value_name = "ID")]
+        shard: u16,
+    },
 }
 
 /// A public endpoint, of one protocol or of any.

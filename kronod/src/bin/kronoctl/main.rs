@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod cluster;
 mod figures;
 #[cfg(test)]
 mod fuzz;
@@ -66,6 +67,10 @@ fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Sessions(args) => sessions(cli, args)?,
         Command::Lookup { target } => return lookup(cli, *target),
         Command::Bfd(args) => hold_bfd(cli, args)?,
+        Command::Cluster => {
+            show(cli, &connect(cli)?.ask(&Request::Cluster)?, cluster::cluster)?;
+        }
+        Command::Shard { order } => return cluster::order(cli, order),
         Command::Group(args) => {
             let GroupArgs { shard, join, leave, limit } = *args;
             let request = GroupRequest { shard, join, leave, limit };

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 source scripts/common.sh
 
-GROUPS_ALL=established,new,scale,floods,overhead
+GROUPS_ALL=established,new,scale,floods,overhead,twin
 
 usage() {
     cat <<'TEXT'
@@ -23,7 +23,7 @@ from minute to minute: compare medians of ratios, not figures of different days.
 Options:
   --quick         A smoke test under a minute: one round of a few workloads, short segments
   --rounds N      So many rounds [default: 5, about 20 minutes]
-  --only GROUPS   Some of established,new,scale,floods,overhead [default: all]
+  --only GROUPS   Some of established,new,scale,floods,overhead,twin [default: all]
   --out DIR       For peers.md, peers.svg and runs.json [default: target/bench-peers]
   --help          This page
 
@@ -34,6 +34,8 @@ Groups:
   floods       established packets forwarded while half of what arrives is SYNs, malformed, chosen
                to collide in the flow table's hash, or for public ports that nobody has
   overhead     without firewall rules and with 100
+  twin         with a twin, a kronod on CPU 0, and without: 64k and 1M flows, 500k new sessions a
+               second; and how long a twin of 1M sessions takes that starts under full load
 
 A preloaded library (scripts/bench/replay.c) takes the place of DPDK's net_null devices. It gives
 packets from memory, as fast as they are taken, and counts what is sent: in the same way for every
@@ -95,7 +97,7 @@ build() {
     local flags
     read -ra flags <<<"$(pkg-config --cflags libdpdk)"
     cc -O3 -march=native -Wall -Wextra -shared -fPIC "${flags[@]}" -o "$work/libreplay.so" \
-        scripts/bench/replay.c scripts/bench/workload.c \
+        scripts/bench/replay.c scripts/bench/workload.c scripts/bench/cable.c \
         -lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_eal -lm
     cc -O3 -march=native -Wall -Wextra -o "$work/workload_test" \
         scripts/bench/workload_test.c scripts/bench/workload.c -lm

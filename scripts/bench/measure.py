@@ -21,7 +21,8 @@ import time
 MAGIC = 0x6B726F6E6F2D3031
 HEADER = ["magic", "tsc_hz", "run", "stop_after", "marks_wanted", "marks"]
 FIGURES = ["ready", "rx", "tx", "rx_bytes", "tx_bytes", "rx_flood", "tx_flood", "no_mbuf", "passes",
-           "fresh", "unreflected", "bad_checksums", "build_ns", "first_tsc"]
+           "fresh", "unreflected", "bad_checksums", "build_ns", "first_tsc", "cable_tx",
+           "cable_tx_bytes"]
 SNAPSHOT = ["tsc", "rx0", "rx1", "tx0", "tx1", "tx0_flood", "tx1_flood", "fresh"]
 LINES_AT_START, WORD, PASSES_MAX, MARKS_MAX = 16, 8, 4096, 64
 PASSES_AT = 3 * LINES_AT_START * WORD

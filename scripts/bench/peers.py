@@ -6,17 +6,18 @@ import signal
 import statistics
 import sys
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import SubprocessError
 
 import report
-from measure import Failed, measure
-from programs import POOL, Kronod, Ovs, Place, Testpmd
+from measure import Control, Failed, between, measure, start, summary, wait_until
+from programs import POOL, Kronod, KronodPair, LateTwin, Ovs, Place, Testpmd
 
 K, M = 1 << 10, 1 << 20
 MILLION = 1_000_000
-GROUPS = ["established", "new", "scale", "floods", "overhead"]
+GROUPS = ["established", "new", "scale", "floods", "overhead", "twin"]
 
 
 @dataclass
@@ -122,6 +123,25 @@ def overhead():
                                  (100, "64k flows, 100 firewall rules"))]
 
 
+def twin():
+    """Each with a twin on another CPU, and without one."""
+    short = {"sessions": 2 * MILLION, "pool": "203.0.113.0/25",
+             "timeouts": {"udp": "2s", "port_hold": "0s"}}
+    churn = {"metric": "tx_mpps", "warm_seconds": 4.0, "kronod": short, "flows": 64 * K}
+    rate = udp(64 * K, f",churn_rate={MILLION // 2}")
+    def pair(name, title, port0, **more):
+        yield Case("twin", f"{name}-alone", f"{title}, no twin", port0, programs=(Kronod,), **more)
+        yield Case("twin", f"{name}-twin", f"{title}, with a twin", port0,
+                   programs=(KronodPair,), without=f"{name}-alone", **more)
+    return [
+        *pair("twin-64k", "64k flows", udp(64 * K), flows=64 * K, quick=True),
+        *pair("twin-1m", "1M flows", udp(M), flows=M),
+        *pair("twin-500k", "64k flows and 500k new ones/s (udp 2s)", rate, **churn),
+        Case("twin", "twin-catch-up", "a twin of 1M sessions starts", udp(M),
+             programs=(LateTwin,), unit="s", flows=M, apart="catch-up"),
+    ]
+
+
 def checks():
     """Not for speed: that frames are right on both sides of krono, and all accounted for."""
     def case(name, port0, port1="sink,verify"):
@@ -140,12 +160,29 @@ def run(case, program_class, place, pace):
         if before:
             measure(place.control, only_passes=1)
             result["memory"] = {"before": before, "after": program.memory()}
+        if program_class is LateTwin:
+            return result | catch_up(place, program)
         pace = {"warm_seconds": case.warm_seconds} | pace
-        summary = measure(place.control, only_passes=case.fill_passes, **pace)
-        result["problems"] = program.problems(summary) + wrongs(case, summary)
-        result["start_s"] = program.start_s - summary["build_s"]
-    result |= {"raw": summary} | values(case, summary)
+        seen = measure(place.control, only_passes=case.fill_passes, **pace)
+        result["problems"] = program.problems(seen) + wrongs(case, seen)
+        result["start_s"] = program.start_s - seen["build_s"]
+    result |= {"raw": seen} | values(case, seen)
     return result
+
+
+def catch_up(place, program):
+    """How long a twin takes that starts when all sessions are there, under full load."""
+    control = Control(place.control)
+    start(control)
+    wait_until(lambda: control.figure(0, "passes") >= 2, 60.0, "the device did not send 2 passes")
+    before = control.mark()
+    seconds = program.catch_up()
+    load = between(before, control.mark(), control["tsc_hz"])
+    control["run"] = 0
+    time.sleep(0.05)
+    raw = summary(control, [load])
+    return {"problems": program.problems(raw), "raw": raw, "start_s": program.start_s,
+            "values": [seconds], "value": seconds, "cycles": 0}
 
 
 def wrongs(case, summary):
@@ -199,7 +236,7 @@ def run_all(cases, place, rounds, pace):
 
 
 def chosen(only, quick):
-    all_cases = checks() + established() + new() + scale() + floods() + overhead()
+    all_cases = checks() + established() + new() + scale() + floods() + overhead() + twin()
     return [case for case in all_cases
             if case.group in only + ["check"] and (case.quick or not quick)]
 

@@ -69,14 +69,15 @@ class Program:
     def __exit__(self, *_):
         self.stop()
 
-    def spawn(self, command, with_device=False, **more):
+    def device(self):
+        """What has the program's ports be those of the workload."""
+        return {"LD_PRELOAD": self.place.preload, "KRONO_REPLAY_CTL": self.place.control,
+                "KRONO_REPLAY_0": self.case.port0, "KRONO_REPLAY_1": self.case.port1}
+
+    def spawn(self, command, device=None, name=None, **more):
         """In the background and a session of its own: Ctrl-C is for us, who stop it then."""
-        environment = dict(os.environ)
-        if with_device:
-            environment |= {"LD_PRELOAD": self.place.preload,
-                            "KRONO_REPLAY_CTL": self.place.control,
-                            "KRONO_REPLAY_0": self.case.port0, "KRONO_REPLAY_1": self.case.port1}
-        with open(self.place.log(Path(command[0]).name), "wb") as log:
+        environment = os.environ | (device or {})
+        with open(self.place.log(name or Path(command[0]).name), "wb") as log:
             process = subprocess.Popen(command, env=environment, stdout=log, stderr=log,
                                        start_new_session=True,
                                        **({"stdin": subprocess.DEVNULL} | more))
@@ -138,7 +139,7 @@ class Testpmd(Program):
         command = testpmd("macswap", ["net_null0", "net_null1"], "--auto-start",
                           "--stats-period=0")
         # It forwards until its input says something.
-        self.spawn(command, with_device=True, stdin=subprocess.PIPE)
+        self.spawn(command, self.device(), stdin=subprocess.PIPE)
         self.wait_for(self.has_device, "has not started its ports")
 
     def settle(self):
@@ -155,18 +156,18 @@ shards:
     lcore: 0
     inside:
       port: access
-      address: 10.0.0.1/24
-      mac: "02:00:00:00:00:01"
+      address: 10.0.0.{node}/24
+      mac: "02:00:00:00:{mac}:01"
       routes: [ {{ prefix: 100.64.0.0/10, via: 10.0.0.254 }} ]
       neighbours: [ {{ address: 10.0.0.254, mac: "02:00:00:00:00:fe" }} ]
     outside:
       port: core
-      address: 192.0.2.1/24
-      mac: "02:00:00:00:00:02"
+      address: 192.0.2.{node}/24
+      mac: "02:00:00:00:{mac}:02"
       routes: [ {{ prefix: 0.0.0.0/0, via: 192.0.2.254 }} ]
-      neighbours: [ {{ address: 192.0.2.254, mac: "02:00:00:00:00:fd" }} ]
+      neighbours: [ {{ address: 192.0.2.254, mac: "02:00:00:00:00:fd" }}{neighbour} ]
     nat: {{ pool: [ {pool} ] }}
-nat:
+{twin}nat:
   sessions: {sessions}
   timeouts: {{ {timeouts} }}
 firewall:
@@ -174,27 +175,30 @@ firewall:
   rules: [{rules}]
 control: {{ socket: {socket} }}
 metrics: {{ listen: "127.0.0.1:0" }}
-"""
+{cluster}"""
 
 
 class Kronod(Program):
     name = "krono"
 
     def start(self):
-        config = self.place.directory / "kronod.yaml"
-        config.write_text(self.configuration())
-        self.spawn([str(self.place.binaries / "kronod"), "--config", str(config)],
-                   with_device=True)
-        log = self.place.log("kronod")
+        self.start_kronod("kronod", self.configuration(WORKER_CPU), self.device())
+
+    def start_kronod(self, name, configuration, device):
+        config = self.place.directory / f"{name}.yaml"
+        config.write_text(configuration)
+        self.spawn([str(self.place.binaries / "kronod"), "--config", str(config)], device, name)
+        log = self.place.log(name)
         self.wait_for(lambda: "kronod ready" in log.read_text(errors="replace"), "is not ready")
 
-    def configuration(self):
+    def configuration(self, cpu, socket=None, twin="", cluster="", neighbour="", node=1):
         settings = {"sessions": 1_300_000, "pool": POOL, "timeouts": {"udp": "5m"},
                     "rules": 0} | self.case.kronod
         timeouts = ", ".join(f"{name}: {span}" for name, span in settings["timeouts"].items())
         return KRONOD_CONFIG.format(
-            cpu=WORKER_CPU, pool=settings["pool"], sessions=settings["sessions"],
-            timeouts=timeouts, rules=rules(settings["rules"]), socket=self.socket())
+            cpu=cpu, pool=settings["pool"], sessions=settings["sessions"], timeouts=timeouts,
+            rules=rules(settings["rules"]), socket=socket or self.socket(), twin=twin,
+            cluster=cluster, neighbour=neighbour, node=node, mac="00" if node == 1 else "02")
 
     def socket(self):
         return self.place.directory / "kronod.sock"
@@ -203,12 +207,15 @@ class Kronod(Program):
         return memory_of(self.processes[0])
 
     def stats(self):
+        return self.ask("stats")["shards"][0]
+
+    def ask(self, question):
         answer = subprocess.run([str(self.place.binaries / "kronoctl"), "--socket",
-                                 str(self.socket()), "--json", "stats"],
+                                 str(self.socket()), "--json", question],
                                 capture_output=True, text=True, timeout=10)
         if answer.returncode:
             raise Failed(f"kronoctl: {answer.stderr.strip()}")
-        return json.loads(answer.stdout)["shards"][0]
+        return json.loads(answer.stdout)
 
     def problems(self, summary):
         """Frames that krono does not account for, or not as the device does; unexpected drops."""
@@ -227,6 +234,83 @@ class Kronod(Program):
         if drops and not self.case.may_drop:
             found.append(f"drops: {drops}")
         return found
+
+
+class KronodPair(Kronod):
+    """krono with a twin, another kronod on the control CPU, on a cable of its own."""
+
+    CLUSTER = """\
+cluster: {{ node: {node}, key: {key}, heartbeat: 10ms, silence: 2s }}
+"""
+    NEIGHBOUR = ', {{ address: 192.0.2.{peer}, mac: "02:00:00:00:{mac}:02" }}'
+    TWIN = "    twin: {{ master: 1, slave: 2, peer: 192.0.2.{peer} }}\n"
+
+    def start(self):
+        for file in ("cable", "key"):
+            (self.place.directory / file).unlink(missing_ok=True)
+        key = self.place.directory / "key"
+        key.touch(mode=0o600)
+        key.write_text("5e" * 32)
+        self.start_kronod("kronod", self.half(1, WORKER_CPU, self.socket()),
+                          self.device() | {"KRONO_REPLAY_1": self.cable(0)})
+        self.start_twin()
+
+    def start_twin(self):
+        device = self.device() | {
+            "KRONO_REPLAY_CTL": self.place.control + "-twin", "KRONO_REPLAY_0": "sink",
+            "KRONO_REPLAY_1": self.cable(1)}
+        socket = self.place.directory / "kronod-twin.sock"
+        self.start_kronod("kronod-twin", self.half(2, CONTROL_CPU, socket), device)
+
+    def settle(self):
+        self.wait_for(self.is_safe, "its twin does not catch up")
+
+    def is_safe(self):
+        half = self.ask("cluster")["halves"][0]
+        return half["role"] == "serving" and half["safe"]
+
+    def half(self, node, cpu, socket):
+        peer = 3 - node
+        values = {"node": node, "peer": peer, "mac": "00" if peer == 1 else "02",
+                  "key": self.place.directory / "key"}
+        return self.configuration(
+            cpu, socket, node=node, twin=self.TWIN.format(**values),
+            cluster=self.CLUSTER.format(**values), neighbour=self.NEIGHBOUR.format(**values))
+
+    def cable(self, end):
+        return f"cable={self.place.directory / 'cable'},end={end}"
+
+    def problems(self, summary):
+        half = self.ask("cluster")["halves"][0]
+        summary["half"] = half
+        lost = half["overflowed"]
+        return super().problems(summary) + ([f"{lost} changes found no room"] if lost else [])
+
+
+class LateTwin(KronodPair):
+    """The same, whose twin starts when it is told to."""
+
+    def start(self):
+        self.start_late, self.start_twin = self.start_twin, lambda: None
+        super().start()
+        self.control("shard", "fence", "0")
+
+    def settle(self):
+        self.wait_for(lambda: self.ask("cluster")["halves"][0]["role"] == "serving",
+                      "does not serve")
+
+    def control(self, *words):
+        command = [str(self.place.binaries / "kronoctl"), "--socket", str(self.socket()), *words]
+        self.wait_for(lambda: subprocess.run(command, capture_output=True).returncode == 0,
+                      " ".join(words))
+
+    def catch_up(self):
+        """Starts the twin; how long it takes from its first poll until it may take over, s."""
+        self.start_late()
+        started = time.monotonic()
+        self.settle = super().settle
+        self.settle()
+        return time.monotonic() - started
 
 
 def rules(count):
@@ -284,7 +368,7 @@ class Ovs(Program):
 
     def start_switch(self):
         self.spawn([OVS_VSWITCHD, f"unix:{self.run}/db.sock", f"--unixctl={self.run}/switch.ctl"],
-                   with_device=True)
+                   self.device())
         self.wait_for((self.run / "switch.ctl").exists, "does not listen")
         self.vsctl("add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev",
                    "protocols=OpenFlow13")

@@ -25,12 +25,14 @@
  *   reflect      what is sent here comes back, with source and destination swapped
  *   answer       TCP SYNs that are sent here are answered with SYN-ACKs
  *   sink         what is sent here is gone, and nothing comes
+ *   cable=FILE,end=0|1   a sink, but for UDP datagrams to port 9107: they come out of the other end
+ *                of a cable to another process whose port has the same file
  *   verify       look at the checksums of all that is sent here
  *
  * By hand, to look at a program closely:
  *
  *   cc -O3 -march=native -shared -fPIC $(pkg-config --cflags libdpdk) -o libreplay.so replay.c \
- *       workload.c -lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_eal -lm
+ *       workload.c cable.c -lrte_ethdev -lrte_mbuf -lrte_mempool -lrte_eal -lm
  *   KRONO_REPLAY_CTL=/tmp/control KRONO_REPLAY_0=flows=65536,kind=udp KRONO_REPLAY_1=sink \
  *       LD_PRELOAD=$PWD/libreplay.so kronod --config ... &
  *   ./measure.py /tmp/control
@@ -75,6 +77,8 @@ struct device {
     double churn_credit; /* packets of new sessions that are due */
     uint64_t churn_tsc, churn_done;
     uint64_t flood_base; /* flood=unknown: what the other port had given before */
+
+    struct cable *cable;
 
     struct rte_mbuf **ring;
     uint32_t ring_in, ring_out;
@@ -288,6 +292,23 @@ static uint16_t rx_ring(void *queue, struct rte_mbuf **mbufs, uint16_t count) {
     return count;
 }
 
+/* What the other process has sent. */
+static uint16_t rx_cable(void *queue, struct rte_mbuf **mbufs, uint16_t count) {
+    struct device *device = queue;
+    unsigned end = device->spec.cable_end;
+    count = RTE_MIN(count, cable_waiting(device->cable, end));
+    if (!count || !get_buffers(device, mbufs, count))
+        return 0;
+    for (uint16_t i = 0; i < count; i++) {
+        uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], uint8_t *);
+        uint16_t length = cable_receive(device->cable, end, frame);
+        describe(mbufs[i], device->port_id, frame, length, CHECKSUMS_GOOD);
+        device->figures->rx_bytes += length;
+    }
+    device->figures->rx += count;
+    return count;
+}
+
 static uint16_t rx_nothing(void *queue, struct rte_mbuf **mbufs, uint16_t count) {
     (void)queue, (void)mbufs, (void)count;
     return 0;
@@ -376,6 +397,26 @@ static uint16_t tx_sink(void *queue, struct rte_mbuf **mbufs, uint16_t count) {
     return count;
 }
 
+static inline int is_for_cable(const struct rte_mbuf *mbuf, const uint8_t *frame) {
+    return is_ipv4(mbuf, frame) && frame[23] == IPPROTO_UDP &&
+           (frame[36] << 8 | frame[37]) == CABLE_PORT;
+}
+
+static uint16_t tx_cable(void *queue, struct rte_mbuf **mbufs, uint16_t count) {
+    struct device *device = queue;
+    count_sent(device, mbufs, count);
+    for (uint16_t i = 0; i < count; i++) {
+        const uint8_t *frame = rte_pktmbuf_mtod(mbufs[i], uint8_t *);
+        if (unlikely(is_for_cable(mbufs[i], frame)) &&
+            cable_send(device->cable, device->spec.cable_end, frame, mbufs[i]->data_len)) {
+            device->figures->cable_tx++;
+            device->figures->cable_tx_bytes += mbufs[i]->data_len;
+        }
+    }
+    rte_pktmbuf_free_bulk(mbufs, count);
+    return count;
+}
+
 /* Sends back everything ("reflect") or SYNs only ("answer"); the rest is freed. */
 static uint16_t tx_reflect(void *queue, struct rte_mbuf **mbufs, uint16_t count) {
     struct device *device = queue;
@@ -434,6 +475,8 @@ static void make(struct device *device, unsigned number, const char *settings) {
     device->figures = &control->port[number];
     parse_spec(settings, &device->spec);
     build_workload(&device->spec, number, &device->workload);
+    if (device->spec.cable[0])
+        device->cable = open_cable(device->spec.cable);
     device->ring = calloc(RING, sizeof *device->ring);
     for (unsigned i = 0; i < RTE_MAX_QUEUES_PER_PORT; i++)
         device->rx_queues[i] = device->tx_queues[i] = device;
@@ -447,6 +490,8 @@ static eth_rx_burst_t receiver(const struct device *device) {
         return rx_workload;
     if (spec->flood == FLOOD_UNKNOWN)
         return rx_unknown;
+    if (device->cable)
+        return rx_cable;
     return spec->reflect || spec->answer ? rx_ring : rx_nothing;
 }
 
@@ -460,7 +505,7 @@ static void take_over(uint16_t port_id, unsigned number, const char *settings) {
     int sends_back = device->spec.reflect || device->spec.answer;
     functions->rx_pkt_burst = receiver(device);
     functions->rxq.data = device->rx_queues;
-    functions->tx_pkt_burst = sends_back ? tx_reflect : tx_sink;
+    functions->tx_pkt_burst = sends_back ? tx_reflect : device->cable ? tx_cable : tx_sink;
     functions->txq.data = device->tx_queues;
     device->figures->ready = 1;
 }

@@ -9,6 +9,8 @@
 #define SLOT 64 /* a cache line for each packet: its headers, and all of it if it is minimal */
 #define PASSES_MAX 4096
 #define MARKS_MAX 64
+#define CABLE_PORT 9107 /* UDP: what kronods say to each other */
+#define CABLE_FRAME_MAX 1534
 
 /* ---- The control and figures page. measure.py has the same layout. ---- */
 
@@ -28,7 +30,7 @@ struct figures {
     uint64_t bad_checksums;   /* sent packets with a wrong checksum, if "verify" is on */
     uint64_t build_ns;        /* what making the workload took, within the program's start */
     uint64_t first_tsc;       /* when the first packet was asked for */
-    uint64_t unused[2];
+    uint64_t cable_tx, cable_tx_bytes; /* sent to the other end of the cable */
 };
 
 struct control {
@@ -62,6 +64,8 @@ struct spec {
     enum flood flood;
     uint32_t pool, pool_size;
     int source, reflect, answer, verify;
+    char cable[128]; /* the file; empty if there is none */
+    uint64_t cable_end;
 };
 
 /* A frame whose addresses and source port are filled in for each packet. */
@@ -91,6 +95,16 @@ void write_fresh(uint8_t *frame, const struct template *template, uint64_t numbe
 void write_l4_checksum(uint8_t *ip);
 int checksums_are_right(const uint8_t *frame, unsigned length);
 void give_up(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
+
+/* ---- The cable: see cable.c ---- */
+
+struct cable;
+struct cable *open_cable(const char *path);
+/* Sends a frame to the other end; 0 if it is full. */
+int cable_send(struct cable *cable, unsigned end, const uint8_t *bytes, uint16_t length);
+uint64_t cable_waiting(const struct cable *cable, unsigned end);
+/* Takes the next frame that waits, of which there must be one; its length. */
+uint16_t cable_receive(struct cable *cable, unsigned end, uint8_t *bytes);
 
 /* The last two bytes of a slot are the length of its frame. In a frame that is longer than that
  * they are payload, like any other. */

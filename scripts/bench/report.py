@@ -16,6 +16,8 @@ TITLES = {
     "scale": "Live sessions",
     "floods": "Established packets forwarded under floods",
     "overhead": "Firewall rules",
+    "twin": "A twin on another server",
+    "catch-up": "A twin that starts under full load",
 }
 
 
@@ -64,6 +66,8 @@ def notes(case, runs):
     if case.name == "churn-1m":
         fresh = median_of(runs, lambda run: run["raw"]["median"]["fresh_mps"])
         return f"{fresh:.2f} M new sessions/s"
+    if "half" in runs[0]["raw"]:
+        return twin_notes(runs)
     if case.section == "floods" and case.name != "flood-none":
         return flood_notes(runs)
     if case.memory:
@@ -71,6 +75,20 @@ def notes(case, runs):
         start = median_of(runs, lambda run: run["start_s"])
         return f"{grown / case.flows:.0f} bytes a session, started in {start:.2f} s"
     return ""
+
+
+def twin_notes(runs):
+    """What the two said to each other."""
+    def bytes_each(run):
+        shard, outside = run["raw"]["kronod"], run["raw"]["ports"][1]
+        events = shard["sessions_created"] + shard["sessions_deleted"]
+        return outside["cable_tx_bytes"] / events if events else 0.0
+    frames = median_of(runs, lambda run: run["raw"]["ports"][1]["cable_tx"])
+    fresh = median_of(runs, lambda run: run["raw"].get("median", {}).get("fresh_mps", 0.0))
+    load = median_of(runs, lambda run: run["raw"]["segments"][0]["tx_mpps"])
+    return (f"{median_of(runs, bytes_each):.1f} bytes of frames for each session begun or ended, "
+            f"{frames:,.0f} frames" + (f", {fresh:.2f} M new sessions/s" if fresh else "")
+            + (f", under {load:.2f} Mpps" if runs[0]["case"] == "twin-catch-up" else ""))
 
 
 def flood_notes(runs):

@@ -84,6 +84,10 @@ static void parse_setting(const char *key, const char *value, struct spec *spec)
         spec->flood = choice(key, value, floods, 5);
     else if (!strcmp(key, "pool"))
         parse_pool(value, spec);
+    else if (!strcmp(key, "cable"))
+        snprintf(spec->cable, sizeof spec->cable, "%s", value);
+    else if (!strcmp(key, "end"))
+        spec->cable_end = strtoull(value, NULL, 10) & 1;
     else if (!strcmp(key, "reflect"))
         spec->reflect = 1;
     else if (!strcmp(key, "answer"))

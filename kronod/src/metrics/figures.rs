@@ -7,6 +7,7 @@ use krono_core::counters::{Counter, CounterKind, CounterSnapshot, burst_class_st
 use krono_core::drop::DropReason;
 use krono_core::packet::Side;
 use krono_core::router::bfd::{State, View};
+use krono_ha::Status;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -60,6 +61,7 @@ impl Collector for Source {
         let shards: Vec<_> = facts.shards.iter().zip(&snapshots).map(Sample::of).collect();
         page.shards(&shards)?;
         page.bfd(&facts.shards)?;
+        page.twins(&facts.shards)?;
         page.ports(&(facts.ports)())
     }
 }
@@ -158,6 +160,61 @@ impl Page<'_> {
                     ];
                     (labels, figure(&view))
                 })
+            });
+            self.family(kind, name, help, each)?;
+        }
+        Ok(())
+    }
+
+    fn twins(&mut self, shards: &[ShardFacts]) -> fmt::Result {
+        use CounterKind::{Gauge, Total};
+        type Figure = fn(&Status) -> u64;
+        let families: [(CounterKind, &str, &str, Figure); 10] = [
+            (Gauge, "twin_serves", "Whether this half of the shard serves.", |it| {
+                it.role.serves().into()
+            }),
+            (Gauge, "twin_epoch", "The epoch that the half serves or follows in.", |it| it.epoch),
+            (Gauge, "twin_heard", "Whether the other half has been heard of lately.", |it| {
+                it.is_live.into()
+            }),
+            (Gauge, "twin_safe", "Whether the half that follows may take over.", |it| {
+                it.failover.is_ok().into()
+            }),
+            (Gauge, "twin_queued", "Changes that wait to be sent to the other half.", |it| {
+                it.queued
+            }),
+            (
+                Gauge,
+                "twin_lag_ms",
+                "Age of the oldest change that the half which follows may lack, milliseconds.",
+                |it| it.lag_ms,
+            ),
+            (
+                Total,
+                "twin_gaps",
+                "How often something that the other half told was missed.",
+                |it| it.gaps,
+            ),
+            (
+                Total,
+                "twin_diverged",
+                "Ranges of sessions found to differ though nothing was missed.",
+                |it| it.diverged,
+            ),
+            (
+                Total,
+                "twin_refused",
+                "Sessions told by the other half that had no place here.",
+                |it| it.refused,
+            ),
+            (Total, "twin_overflowed", "Changes that found no room to wait.", |it| it.overflowed),
+        ];
+        for (kind, name, help, figure) in families {
+            let each = shards.iter().filter_map(|shard| {
+                let board = shard.twin.as_ref()?;
+                let labels =
+                    vec![("shard", shard.id.to_string()), ("peer", board.peer.to_string())];
+                Some((labels, figure(&board.look()?)))
             });
             self.family(kind, name, help, each)?;
         }

@@ -347,6 +347,38 @@ fn a_wrong_sum_and_a_frame_that_came_before_are_dropped_by_their_names() {
 }
 
 #[test]
+fn another_version_is_refused_with_both_named_and_serving_goes_on() {
+    let mut pair = Pair::new();
+    // All that node 1 says is of another version.
+    for _ in 0..30 {
+        pair.is_cut = true;
+        pair.pass(1);
+        let bed = pair.bed(1);
+        bed.now.0 += 1;
+        bed.turn();
+        for mut frame in bed.sent(OUT) {
+            if frame[..6] == mac(2, OUT) {
+                // The version is that of the payload, which no UDP checksum protects.
+                frame[46..48].copy_from_slice(&9_u16.to_le_bytes());
+                frame[40..42].fill(0);
+                let bed = pair.bed(2);
+                assert!(bed.peer(OUT).inject(&frame));
+                bed.settle();
+            }
+        }
+    }
+    let theirs = Rejected::Version { theirs: 9, ours: krono_ha::frame::VERSION };
+    assert_eq!(pair.failover(2), Err(Unsafe::Refused(theirs)));
+    let said = pair.failover(2).unwrap_err().to_string();
+    assert!(said.contains("version 9") && said.ends_with("this node 1"), "{said}");
+    assert!(pair.dropped(2, DropReason::HaVersion) >= 30);
+    assert_eq!(pair.order(2, Order::Fence), Ok(()));
+    pair.pass(2);
+    assert_eq!(pair.roles()[1], Role::Serving);
+    assert!(pair.out(2, "100.64.0.5:5000").is_some());
+}
+
+#[test]
 fn every_refusal_has_a_drop_of_its_name() {
     let reasons = [
         Rejected::Length(0),

@@ -75,6 +75,11 @@ fn a_wrong_command_line_exits_2() {
         "bfd",
         "bfd --hold --release",
         "bfd --hold --neighbour ten",
+        "shard",
+        "shard drain",
+        "shard move 7",
+        "shard move 7 --to two",
+        "shard fence 7 --to 2",
     ] {
         let ran = run(nowhere, line);
         assert_eq!((ran.code, ran.out.as_str()), (2, ""), "'{line}': {}", ran.err);
@@ -234,6 +239,66 @@ fn bfd_sessions_are_held_down_by_shard_and_neighbour() {
     served.shards[1].hang(true);
     let ran = run(&served.path, "bfd --hold --shard 7");
     assert_eq!((ran.code, ran.err.as_str()), (1, "kronoctl: shard 7 does not answer\n"));
+}
+
+#[test]
+fn halves_are_shown_with_what_makes_a_failover_unsafe() {
+    let served = Served::start(&[1, 1]);
+    let shown = run(&served.path, "cluster").out;
+    let half = shown.lines().last().expect("a half");
+    for text in ["serving, master", "1,234", "77 ms", "no, because the peer has not caught up"] {
+        assert!(half.contains(text), "{text} in:\n{shown}");
+    }
+    let halves = &json(&served.path, "cluster")["halves"];
+    assert_eq!(halves.as_array().map(Vec::len), Some(1), "the first shard has no twin");
+    let half = &halves[0];
+    for (field, expected) in [
+        ("shard", 7),
+        ("node", 1),
+        ("peer", 2),
+        ("master", 1),
+        ("epoch", 5),
+        ("unacknowledged", 3),
+        ("diverged", 1),
+        ("refused", 2),
+        ("gaps", 4),
+        ("overflowed", 6),
+    ] {
+        assert_eq!(half[field], expected, "{field}");
+    }
+    assert_eq!((&half["safe"], &half["peer_heard"]), (&false.into(), &true.into()));
+    // What it showed last can be seen though it hangs.
+    served.shards[1].hang(true);
+    assert_eq!(json(&served.path, "cluster")["halves"][0]["epoch"], 5);
+}
+
+#[test]
+fn orders_are_carried_out_or_refused_with_the_reason() {
+    let served = Served::start(&[1, 1]);
+    for (line, said) in [
+        ("shard drain 7 --no-wait", "shard 7 drains to node 2\n"),
+        ("shard move 7 --to 2 --no-wait", "shard 7 drains to node 2\n"),
+        ("shard keep 7", "shard 7 stays on node 1\n"),
+    ] {
+        let ran = run(&served.path, line);
+        assert_eq!((ran.code, ran.out.as_str()), (0, said), "{line}: {}", ran.err);
+    }
+    for (line, sentence) in [
+        ("shard drain 3", "there is no shard 3"),
+        ("shard drain 0", "shard 0 has no twin"),
+        ("shard move 7 --to 1", "to: node 1 is this one; ask node 2, which serves"),
+        ("shard move 7 --to 9", "to: shard 7 is on nodes 1 and 2 only"),
+        ("shard fence 7", "shard 7 hears of its twin, which therefore runs; stop that first"),
+        // It was asked to, but goes on.
+        ("shard drain 7", "shard 7 stays on node 1: its drain was taken back"),
+    ] {
+        let ran = run(&served.path, line);
+        assert_eq!((ran.code, ran.err), (1, format!("kronoctl: {sentence}\n")), "{line}");
+    }
+    let alone = Served::start(&[1]);
+    let ran = run(&alone.path, "cluster");
+    let sentence = "kronoctl: no shard has a twin (section cluster of the configuration)\n";
+    assert_eq!((ran.code, ran.err.as_str()), (1, sentence));
 }
 
 #[test]

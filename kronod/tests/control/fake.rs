@@ -12,6 +12,8 @@ use krono_core::drop::DropReason;
 use krono_core::packet::{Endpoint, Protocol, Side};
 use krono_core::router::bfd::{self, Diagnostic, State};
 use krono_core::time::Moment;
+use krono_ha::frame::Rejected;
+use krono_ha::{Status, Unsafe};
 use krono_io::Clock;
 use kronod::bfd::Board;
 use kronod::control::protocol::{Memory, PortFigures, Role};
@@ -20,6 +22,7 @@ use kronod::mailbox::{
     BfdHold, LookupQuery, Mailbox, RECORDS_PER_PAGE, Reload, SessionRow, SessionsPage, ShardHandle,
     ShardView, mailbox,
 };
+use kronod::twin::{self, Order, OrderRefused, TwinOrder};
 
 /// The asking side of a fake shard, which ends when this is dropped.
 pub(crate) struct Fake {
@@ -134,6 +137,14 @@ impl ShardView for View {
         hold.count = usize::from(is_meant && hold.is_held);
     }
 
+    /// It drains and may be kept, but hears of its twin.
+    fn order(&mut self, order: &mut TwinOrder) {
+        order.outcome = match order.order {
+            Order::Fence => Err(OrderRefused::PeerRuns),
+            Order::Drain | Order::Keep => Ok(()),
+        };
+    }
+
     fn reload(&mut self, reload: &mut Reload) {
         reload.outcome = Err(DropReason::SessionsFull);
     }
@@ -166,6 +177,30 @@ pub(crate) fn row(number: u16) -> SessionRow {
     }
 }
 
+/// A half on node 1 of the second shard, which serves; its twin on node 2 is behind.
+fn half() -> twin::Board {
+    let board = twin::Board::new(1, 2, 1);
+    board.show(&Status {
+        role: krono_ha::roles::Role::Serving,
+        epoch: 5,
+        is_live: true,
+        is_current: true,
+        is_caught_up: false,
+        queued: 1234,
+        peer_queued: 0,
+        unacknowledged: 3,
+        lag_ms: 77,
+        failover: Err(Unsafe::Behind),
+        rejected: [0; Rejected::COUNT],
+        diverged: 1,
+        corrected: 0,
+        refused: 2,
+        gaps: 4,
+        overflowed: 6,
+    });
+    board
+}
+
 /// A BFD session with 192.0.2.254 that is up, since the clock's start, in the second shard.
 fn board(index: usize) -> Board {
     let clock = Clock::with_frequency(NonZeroU64::new(1_000_000_000).unwrap());
@@ -194,7 +229,7 @@ pub(crate) fn facts(shards: &[Fake]) -> Facts {
         sessions_max: 1000,
         handle: fake.handle.clone(),
         counters: fake.counters.clone(),
-        twin: None,
+        twin: (index == 1).then(|| Arc::new(half())),
         bfd: Arc::new(board(index)),
     };
     let port = PortFigures {

@@ -6,8 +6,10 @@ use rand_chacha::ChaCha8Rng;
 
 const ROUNDS: usize = 50_000;
 
-const SEEDS: [&str; 7] = [
+const SEEDS: [&str; 9] = [
     include_str!("../data/requests/bfd.json"),
+    include_str!("../data/requests/cluster.json"),
+    include_str!("../data/requests/drain.json"),
     include_str!("../data/requests/filtered-sessions.json"),
     include_str!("../data/requests/lookup.json"),
     include_str!("../data/requests/lookup-before-version.json"),

@@ -95,6 +95,21 @@ fn every_figure_is_there_and_adds_up() {
     ] {
         assert_eq!(value(&body, &format!("krono_{name}{{{session}}}")), expected, "{name}");
     }
+    for (name, expected) in [
+        ("twin_serves", 1),
+        ("twin_epoch", 5),
+        ("twin_heard", 1),
+        ("twin_safe", 0),
+        ("twin_queued", 1234),
+        ("twin_lag_ms", 77),
+        ("twin_gaps_total", 4),
+        ("twin_diverged_total", 1),
+        ("twin_refused_total", 2),
+        ("twin_overflowed_total", 6),
+    ] {
+        let series = format!("krono_{name}{{shard=\"7\",peer=\"2\"}}");
+        assert_eq!(value(&body, &series), expected, "{name}");
+    }
     assert_eq!(value(&body, "krono_port_rx_packets_total{port=\"access\"}"), 12_345);
     assert_eq!(value(&body, "krono_port_rx_missed_total{port=\"access\"}"), 3);
 }

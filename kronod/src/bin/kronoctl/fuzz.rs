@@ -1,16 +1,16 @@
 //! What must hold for any line that comes from the socket, over damaged answers and over those
 //! that once failed. A fuzz target runs the body too.
 
-use kronod::control::protocol::{Owners, Sessions, Stats, Status};
+use kronod::control::protocol::{Cluster, Owners, Sessions, Stats, Status};
 use kronod::control::{ClientError, answer_from_line};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::{figures, lists};
+use crate::{cluster, figures, lists};
 
 /// The body of the fuzz target: any line is an error of one sentence, or an answer. What is
 /// understood can be shown, whatever its figures; sessions, which are written again for
-/// `--json`, survive that. How many of the four kinds of answers it is understood as.
+/// `--json`, survive that. How many of the five kinds of answers it is understood as.
 ///
 /// # Panics
 /// If that does not hold.
@@ -33,6 +33,7 @@ pub(crate) fn fuzz_answer(line: &[u8]) -> usize {
         understood(&answer).map(|stats: Stats| figures::stats(&stats)),
         found.map(|sessions| lists::sessions(&sessions)),
         understood(&answer).map(|owners: Owners| lists::owners(&owners)),
+        understood(&answer).map(|halves: Cluster| cluster::cluster(&halves)),
     ];
     let texts = texts.into_iter().flatten();
     texts.inspect(|text| assert!(text.is_empty() || text.ends_with('\n'), "{text:?}")).count()
@@ -54,7 +55,8 @@ mod tests {
     const ROUNDS: usize = 20_000;
 
     /// One of each kind.
-    const ANSWERS: [&str; 4] = [
+    const ANSWERS: [&str; 5] = [
+        include_str!("../../../tests/data/answers/cluster.json"),
         include_str!("../../../tests/data/answers/owners.json"),
         include_str!("../../../tests/data/answers/sessions.json"),
         include_str!("../../../tests/data/answers/stats.json"),

@@ -4,6 +4,7 @@
 
 mod alarms;
 pub mod bfd;
+pub mod bird;
 mod carrier;
 mod changes;
 pub mod cli;

@@ -15,6 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::alarms::Alarms;
 use crate::bfd::Board;
+use crate::bird::{Routing, Standing};
 use crate::config::{self, Config, Memory};
 use crate::control::{self, Facts, ShardFacts};
 use crate::house::{self, Part, Ports, Role};
@@ -75,6 +76,8 @@ struct Daemon {
     config: Config,
     parts: Vec<RunningPart>,
     facts: Arc<Facts>,
+    /// Where routes are announced, if they are.
+    routing: Option<Routing>,
     /// They end with the daemon.
     _servers: (control::Server, metrics::Server),
 }
@@ -154,8 +157,9 @@ impl Daemon {
         reduce_privileges();
         info!("metrics at http://{}/metrics", metrics.address());
         let metrics = metrics::Server::start(metrics, facts.clone(), cpus.clone())?;
-        let control = control::Server::start(socket, facts.clone(), cpus)?;
-        let daemon = Daemon { parts, config, facts, _servers: (control, metrics) };
+        let control = control::Server::start(socket, facts.clone(), cpus.clone())?;
+        let routing = Routing::start(&config, cpus)?;
+        let daemon = Daemon { parts, config, facts, routing, _servers: (control, metrics) };
         daemon.wait_until_polling()?;
         daemon.facts.ready.store(true, Ordering::Relaxed);
         Ok(daemon)
@@ -199,6 +203,7 @@ impl Daemon {
                     part.alarms.watch_members(part.shard, members.look());
                 }
             }
+            self.announce();
             if received != busy.0 {
                 busy = (received, now);
             }
@@ -209,6 +214,17 @@ impl Daemon {
         }
         info!("stopping as asked");
         Ok(())
+    }
+
+    /// Has routes follow what shards do.
+    fn announce(&mut self) {
+        let Some(routing) = &mut self.routing else { return };
+        let role = |shard: u16| {
+            let part = self.parts.iter().find(|part| part.shard == shard)?;
+            Some(part.twin.as_ref()?.look()?.role)
+        };
+        let standings = routing.shards().map(|shard| Standing::of(role(shard))).collect();
+        routing.show(standings);
     }
 
     /// Reads the configuration again and applies what running shards can take.
@@ -245,6 +261,8 @@ impl Daemon {
 
     /// Stops the workers, closes the ports, and takes the EAL down.
     fn stop(mut self) -> anyhow::Result<()> {
+        // Before anything else, so that as little as possible comes that nobody answers.
+        self.routing = None;
         // Sequencers first, so that replicas account for what is in their pipes.
         let is_first = |part: &RunningPart| matches!(part.role, Role::Sequencer(_));
         let (first, rest): (Vec<_>, Vec<_>) = self.parts.drain(..).partition(is_first);

@@ -76,7 +76,8 @@ fn little_is_enough_and_the_rest_may_be_said() {
         master_ports: 99,
         bird: Some(BirdConfig {
             socket: "/run/bird/bird.ctl".into(),
-            include: "/etc/bird/krono.conf".into(),
+            include: "/run/krono/bird.conf".into(),
+            subscribers: Some(Side::Outside),
         }),
     };
     let next_hops = NextHops { inside: [10, 255, 0, 1].into(), outside: [10, 255, 1, 1].into() };
@@ -89,7 +90,7 @@ fn little_is_enough_and_the_rest_may_be_said() {
     };
     let given = of(
         "cluster: { node: 65535, key: k, port: 1, heartbeat: 1ms, silence: 5ms, converge: 10m, \
-         master_ports: 99, bird: { include: /etc/bird/krono.conf } }",
+         master_ports: 99, bird: { include: /run/krono/bird.conf, subscribers: outside } }",
         "twin: { master: 4, slave: 65535, side: inside, peer: 10.0.0.2, \
          next_hops: { inside: 10.255.0.1, outside: 10.255.1.1 } }",
     );
@@ -221,5 +222,30 @@ fn what_is_allowed_but_hardly_meant() {
             "k.yaml:9: warning: shards[0].twin.next_hops: nobody announces routes, for there is no \
              cluster.bird; expected cluster.bird, or no next_hops"
         ]
+    );
+}
+
+#[test]
+fn next_hops_by_which_routers_could_not_tell_shards_apart() {
+    let twins = "twin: { master: 1, slave: 2, peer: 192.0.2.2, next_hops: { inside: 10.255.0.1, \
+                 outside: 198.51.100.15 } }
+  - id: 1
+    lcore: 1
+    inside: { port: in, queue: 1, vlan: 2, address: 10.1.0.1/24, bfd: [ { neighbour: 10.1.0.254 } ] }
+    outside: { port: out, queue: 1, vlan: 2, address: 192.0.3.1/24, bfd: [ { neighbour: 192.0.3.254 } ] }
+    nat: { pool: [ 203.0.113.0/28 ] }
+    twin: { master: 1, slave: 2, peer: 192.0.3.2, next_hops: { inside: 10.255.1.1, \
+                 outside: 10.255.0.1 } }";
+    let bird = "cluster: { node: 1, key: k, bird: { include: i, subscribers: any } }";
+    check(
+        &text(bird, twins, ""),
+        &[
+            "1: cluster.bird.subscribers: any is unknown here; expected none, inside or outside",
+            "9: shards[0].twin.next_hops.outside: 198.51.100.15 lies in the pool 198.51.100.0/28, \
+             shards[0].nat.pool[0] (line 8); expected an address that routers reach by a route \
+             guarded by BFD only",
+            "15: shards[1].twin.next_hops.outside: 10.255.0.1 is taken by \
+             shards[0].twin.next_hops.inside (line 9); expected next hops of its own for each shard",
+        ],
     );
 }

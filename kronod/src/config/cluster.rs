@@ -30,6 +30,7 @@ pub(super) struct ClusterDraft {
 struct BirdDraft {
     socket: Option<Marked<PathBuf>>,
     include: Option<Marked<PathBuf>>,
+    subscribers: Option<Marked<Option<Side>>>,
 }
 
 /// What could be read of `twin`.
@@ -81,12 +82,16 @@ impl ClusterDraft {
 }
 
 fn read_bird(map: &Map<'_>, report: &mut Report) -> BirdDraft {
-    let Some(map) = map.section("bird", &["socket", "include"], report) else {
-        return BirdDraft { socket: None, include: None };
+    const KEYS: [&str; 3] = ["socket", "include", "subscribers"];
+    let sides =
+        choice(&[("none", None), ("inside", Some(Side::Inside)), ("outside", Some(Side::Outside))]);
+    let Some(map) = map.section("bird", &KEYS, report) else {
+        return BirdDraft { socket: None, include: None, subscribers: None };
     };
     BirdDraft {
         socket: map.or("socket", PathBuf::from(BIRD_SOCKET), values::socket_path, report),
         include: map.required("include", file, report),
+        subscribers: map.or("subscribers", None, sides, report),
     }
 }
 
@@ -168,6 +173,7 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
         }
         twin_fits_shard(twin, shard, draft, report);
     }
+    next_hops_are_distinct(draft, report);
     if let Some(cluster) = &draft.cluster
         && draft.shards.complete
         && draft.shards.items.iter().all(|shard| shard.twin.is_none())
@@ -175,6 +181,35 @@ pub(super) fn check(draft: &Draft, report: &mut Report) {
         let what = "no shard has a twin";
         report.warning(&cluster.place, Wrong::new(what, "twin in a shard, or no cluster"));
     }
+}
+
+/// Routers tell by the next hop which shard it is that cannot be reached. One that lies in a pool would
+/// be reached by the very route that it is the next hop of.
+fn next_hops_are_distinct(draft: &Draft, report: &mut Report) {
+    let shards = &draft.shards.items;
+    let pools: Vec<_> =
+        shards.iter().filter_map(|it| it.nat.as_ref()).flat_map(|nat| &nat.pool.items).collect();
+    for (index, shard) in shards.iter().enumerate() {
+        for hop in next_hops(shard) {
+            if let Some(other) =
+                shards[..index].iter().flat_map(next_hops).find(|other| other.value == hop.value)
+            {
+                let what = format!("{} is taken by {}", hop.value, other.place);
+                let expected = "next hops of its own for each shard";
+                report.mistake(&hop.place, Wrong::new(what, expected));
+            }
+            if let Some(pool) = pools.iter().find(|pool| pool.value.contains(&hop.value)) {
+                let what = format!("{} lies in the pool {}, {}", hop.value, pool.value, pool.place);
+                let expected = "an address that routers reach by a route guarded by BFD only";
+                report.mistake(&hop.place, Wrong::new(what, expected));
+            }
+        }
+    }
+}
+
+fn next_hops(shard: &ShardDraft) -> impl Iterator<Item = &Marked<Ipv4Addr>> {
+    let hops = shard.twin.iter().filter_map(|twin| twin.next_hops.as_ref());
+    hops.flat_map(|hops| [&hops.inside, &hops.outside]).flatten()
 }
 
 /// This node is one of both, and says by which addresses routes lead here if it announces any.
@@ -214,14 +249,13 @@ fn twin_fits_shard(twin: &TwinDraft, shard: &ShardDraft, draft: &Draft, report: 
         let what = "clock: capture lets no time pass between packets";
         report.mistake(&twin.place, Wrong::new(what, "no twin, or clock: tsc"));
     }
-    let hops = twin.next_hops.iter().flat_map(|hops| [&hops.inside, &hops.outside]).flatten();
     for address in twin.peer.iter() {
         if is_of_shard(address.value, shard) {
             let what = format!("{} is this shard's own address", address.value);
             report.mistake(&address.place, Wrong::new(what, "the address of the other half"));
         }
     }
-    for hop in hops {
+    for hop in next_hops(shard) {
         // A router resolves what is connected without looking at what BFD says of it.
         let connected = shard.sides().filter_map(|side| side.address.as_ref());
         if let Some(network) =
@@ -261,9 +295,11 @@ impl ClusterDraft {
     /// What is valid of it; `None` if anything is mistaken.
     pub(super) fn valid(self) -> Option<ClusterConfig> {
         let bird = match self.bird {
-            Some(bird) => {
-                Some(BirdConfig { socket: bird.socket?.value, include: bird.include?.value })
-            }
+            Some(bird) => Some(BirdConfig {
+                socket: bird.socket?.value,
+                include: bird.include?.value,
+                subscribers: bird.subscribers?.value,
+            }),
             None => None,
         };
         Some(ClusterConfig {

@@ -168,6 +168,8 @@ pub struct BirdConfig {
     pub socket: PathBuf,
     /// The file that kronod writes and BIRD's configuration includes.
     pub include: PathBuf,
+    /// Where the networks of subscribers are announced as well, if they are.
+    pub subscribers: Option<Side>,
 }
 
 /// `twin` of a shard: which servers have its state.

@@ -69,14 +69,16 @@ fi
 if [ "$EUID" -ne 0 ]; then
     if may_be_root; then
         say "Namespace tests, as root"
-        run_tests_as_root -p krono-tests --test end_to_end --test routers || status=1
+        run_tests_as_root -p krono-tests --test end_to_end --test routers --test announcements ||
+            status=1
     else
         say "Namespace tests skipped: neither root nor sudo without a password"
     fi
 fi
 if may_be_root && reserve_hugepages; then
     say "Namespace tests, with huge pages"
-    KRONO_HUGEPAGES=required run_tests_as_root -p krono-tests --test end_to_end --test routers || status=1
+    KRONO_HUGEPAGES=required run_tests_as_root -p krono-tests --test end_to_end --test routers \
+        --test announcements || status=1
 else
     say "Tests with huge pages skipped: cannot reserve $HUGE_PAGES of them"
 fi

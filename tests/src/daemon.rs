@@ -1,6 +1,7 @@
 //! A kronod under test, and what kronoctl says about it.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -128,11 +129,27 @@ impl Kronod {
     /// # Errors
     /// If it is not ready in time; with its log.
     pub fn start(lab: &Lab, config: &Config) -> Result<Self> {
-        let socket = lab.dir().join("kronod.sock");
-        let command = lab.nat.command(program("kronod")?);
-        let mut kronod = Kronod::launch(command, lab.dir(), &config.text(&socket), socket)?;
+        Kronod::start_by(lab, &[], &config.text(&Kronod::socket_in(lab)))
+    }
+
+    /// Starts kronod in the lab by `wrapper`, a program that becomes kronod, or by none. `text` is its
+    /// configuration, with the control socket at [`Kronod::socket_in`].
+    ///
+    /// # Errors
+    /// If it is not ready in time; with its log.
+    pub fn start_by(lab: &Lab, wrapper: &[&str], text: &str) -> Result<Self> {
+        let kronod = program("kronod")?;
+        let mut words = wrapper.iter().map(OsStr::new).chain([kronod.as_os_str()]);
+        let mut command = lab.nat.command(words.next().unwrap_or_default());
+        command.args(words);
+        let mut kronod = Kronod::launch(command, lab.dir(), text, Kronod::socket_in(lab))?;
         kronod.wait_until_ready()?;
         Ok(kronod)
+    }
+
+    /// Where the control socket is in a lab.
+    pub fn socket_in(lab: &Lab) -> PathBuf {
+        lab.dir().join("kronod.sock")
     }
 
     /// Starts kronod where the test itself runs, and does not wait for it. `text` is its

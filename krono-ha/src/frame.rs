@@ -341,6 +341,12 @@ impl Codec {
     /// # Panics
     /// If the body is longer than [`BODY_MAX`] or `out` too short.
     pub fn seal(&self, header: Header, body: &[u8], out: &mut [u8]) -> usize {
+        out[HEADER_LEN..HEADER_LEN + body.len()].copy_from_slice(body);
+        self.seal_around(header, body.len(), out)
+    }
+
+    /// [`Codec::seal`] for a body of so many bytes that is in its place already.
+    pub(crate) fn seal_around(&self, header: Header, body_len: usize, out: &mut [u8]) -> usize {
         let header = Header {
             magic: MAGIC,
             version: VERSION.into(),
@@ -349,9 +355,8 @@ impl Codec {
             node: self.node.into(),
             ..header
         };
-        let end = HEADER_LEN + body.len();
+        let end = HEADER_LEN + body_len;
         out[..HEADER_LEN].copy_from_slice(header.as_bytes());
-        out[HEADER_LEN..end].copy_from_slice(body);
         let digest = self.digest_of(&out[..end]);
         out[end..end + TAG_LEN].copy_from_slice(&digest);
         end + TAG_LEN

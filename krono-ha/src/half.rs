@@ -13,7 +13,7 @@
 use krono_core::time::{Moment, Span, Ticks};
 use krono_core::twin::{Life, Standing, Twin};
 
-use crate::frame::{BODY_MAX, Codec, FRAME_MAX, Header, Key, Kind, Rejected, Window, facts};
+use crate::frame::{BODY_MAX, Codec, HEADER_LEN, Header, Key, Kind, Rejected, Window, facts};
 use crate::inbox::{Inbox, Purpose};
 use crate::outbox::{Changes, Outbox, Part};
 use crate::roles::{self, Claim, Peer, Role, View};
@@ -370,15 +370,15 @@ impl<T: Twin> Half<T> {
     /// burst, as long as there are any.
     ///
     /// # Panics
-    /// If `out` has less than [`FRAME_MAX`] bytes.
+    /// If `out` has less than [`crate::frame::FRAME_MAX`] bytes.
     pub fn poll(&mut self, store: &mut T, now: Moment, out: &mut [u8]) -> Option<usize> {
-        let mut body = [0; BODY_MAX];
-        let part = match self.beat(now, &mut body) {
-            None if self.is_live => self.outbox.poll(store, now, &self.settings, &mut body),
+        let body = &mut out[HEADER_LEN..HEADER_LEN + BODY_MAX];
+        let part = match self.beat(now, body) {
+            None if self.is_live => self.outbox.poll(store, now, &self.settings, body),
             beat => beat,
         }?;
         let header = self.header(&part);
-        Some(self.codec.seal(header, &body[..part.len], &mut out[..FRAME_MAX]))
+        Some(self.codec.seal_around(header, part.len, out))
     }
 
     /// What is to be said at every heartbeat: what is wanted, or that this half lives.

@@ -42,6 +42,7 @@ class Case:
     quick: bool = False
     without: str = ""         # the case to compare with, which lacks something
     apart: str = ""           # the table that it is in, if that is not its group's
+    settled: bool = False     # what the first passes have begun has come to rest before it is measured
     must_be_right: bool = False  # every checksum that is sent is verified
 
     @property
@@ -130,6 +131,7 @@ def twin():
     churn = {"metric": "tx_mpps", "warm_seconds": 4.0, "kronod": short, "flows": 64 * K}
     rate = udp(64 * K, f",churn_rate={MILLION // 2}")
     def pair(name, title, port0, **more):
+        more["settled"] = True
         yield Case("twin", f"{name}-alone", f"{title}, no twin", port0, programs=(Kronod,), **more)
         yield Case("twin", f"{name}-twin", f"{title}, with a twin", port0,
                    programs=(KronodPair,), without=f"{name}-alone", **more)
@@ -162,6 +164,9 @@ def run(case, program_class, place, pace):
             result["memory"] = {"before": before, "after": program.memory()}
         if program_class is LateTwin:
             return result | catch_up(place, program)
+        if case.settled:
+            measure(place.control, only_passes=2)
+            program.settle()
         pace = {"warm_seconds": case.warm_seconds} | pace
         seen = measure(place.control, only_passes=case.fill_passes, **pace)
         result["problems"] = program.problems(seen) + wrongs(case, seen)

@@ -35,18 +35,22 @@ pub use key::read_key;
 pub use order::{Order, OrderRefused, TwinOrder};
 use steering::Steering;
 
-/// Frames to the twin after each burst, at the most.
-const FRAMES_PER_TURN: usize = 2;
+/// Frames to the twin after each burst, at the most. Two take what a burst changes; more, so that what
+/// ends by the thousand in one tick does not queue for long.
+const FRAMES_PER_TURN: usize = 4;
 
 /// Polls after which a frame goes though it is not full: some hundred microseconds under load.
 const FLUSH_POLLS: u32 = 16;
 
-/// Changes that may wait to be sent: those of some 50 ms at a million a second.
-const NOTES_MAX: usize = 1 << 16;
+/// Changes that may wait to be sent: those of a quarter of a second at a million a second.
+const NOTES_MAX: usize = 1 << 18;
 
-/// Indices that a walk for the twin looks at in a poll, and each other walk in a housekeeping.
+/// Indices that a walk for the twin looks at in a poll: those of a frame and some.
 const WALK_BUDGET: u32 = 64;
-const TEND_BUDGET: u32 = 64;
+
+/// Indices that each other walk looks at in a housekeeping. Under load that is one for some sixty
+/// packets, two to three cycles for each packet.
+const TEND_BUDGET: u32 = 32;
 
 /// How often the board is written, ns.
 const SHOW_NS: u64 = 1_000_000;

@@ -381,6 +381,23 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_of_itself_may_come_in_pieces() {
+        let mut bed = Bed::new();
+        let listener = bed.listen();
+        let bird = spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(format!("{READY}+half of a").as_bytes()).unwrap();
+            let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            for (asked, answer) in [READ, BOTH] {
+                assert_eq!(lines.next().unwrap().unwrap(), asked);
+                stream.write_all(format!(" line\n{answer}+and").as_bytes()).unwrap();
+            }
+        });
+        assert_eq!(bed.told().as_deref(), Some(ANNOUNCED));
+        bird.join().unwrap();
+    }
+
+    #[test]
     fn a_file_that_cannot_be_written_is_told_of() {
         let mut bed = Bed::new();
         std::fs::create_dir(&bed.driver.places.include).unwrap();

@@ -196,6 +196,8 @@ mod tests {
         let endless = vec![b'0'; LINE_MAX + 1];
         assert!(Reply::read(&endless).is_err());
         assert_eq!(Reply::read(&endless[1..]), Ok(None));
+        let long = [b"0001 ", &endless[..], b"\n"].concat();
+        assert!(Reply::read(&long).is_err(), "a long line that has come at once");
         let strange = Reply::read(b"\x1b[2J\xff\r\n").unwrap_err().to_string();
         assert!(!strange.chars().any(char::is_control), "{strange:?}");
         assert!(Reply::read(&[b'x'; LINE_MAX + 1]).unwrap_err().to_string().chars().count() < 400);

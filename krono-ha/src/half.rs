@@ -88,6 +88,9 @@ pub struct Half<T: Twin> {
     pub(crate) other: Option<Other>,
     /// Whether the other has been heard of lately.
     pub(crate) is_live: bool,
+    /// For how long it has not, ns: of the time in which this half ran itself.
+    quiet_ns: u64,
+    tended_at: Moment,
     /// An incarnation that has been heard of, and has not heard of this one yet.
     candidate: u64,
     retired: [u64; RETIRED],
@@ -129,6 +132,8 @@ impl<T: Twin> Half<T> {
             fenced_at: None,
             other: None,
             is_live: false,
+            quiet_ns: 0,
+            tended_at: now,
             candidate: 0,
             retired: [0; RETIRED],
             offer: 0,
@@ -236,6 +241,7 @@ impl<T: Twin> Half<T> {
         }
         let Some(other) = &mut self.other else { return };
         other.hear(header, now);
+        self.quiet_ns = 0;
         let epoch = other.view.claim.epoch;
         (self.is_live, self.outbox.changes.is_heard, self.candidate) = (true, true, 0);
         self.outbox.acknowledge(header.ack.get());
@@ -436,9 +442,12 @@ impl<T: Twin> Half<T> {
     /// Sees to the other's silence, to the sums, and to what the other has given up. Each part is
     /// bounded.
     pub fn tend(&mut self, store: &mut T, now: Moment) {
-        let silent =
-            |other: Other| now.0.saturating_sub(other.heard_at.0) >= self.settings.silence_ns;
-        if self.is_live && self.other.is_none_or(silent) {
+        let Settings { heartbeat_ns, silence_ns, .. } = self.settings;
+        // What was said while this half did not run waits to be read: one that was frozen would else
+        // claim what the other serves.
+        self.quiet_ns += now.0.saturating_sub(self.tended_at.0).min(heartbeat_ns);
+        self.tended_at = now;
+        if self.is_live && self.quiet_ns >= silence_ns {
             self.part_from_other();
         }
         self.change_role(now);

@@ -243,6 +243,29 @@ fn a_session_is_the_same_after_its_server_has_gone_and_has_its_full_time() {
 }
 
 #[test]
+fn who_did_not_run_does_not_take_that_for_the_others_silence() {
+    let mut pair = Pair::caught_up();
+    let epoch = pair.members[0].half.status(pair.now).epoch;
+    for _ in 0..3 {
+        // Only the first runs, and what it says meanwhile is not read yet.
+        pair.now = Moment(pair.now.0 + 10 * SILENCE_MS * MS);
+        pair.members[0].tend(pair.now);
+        pair.members[1].tend(pair.now);
+        assert_eq!(pair.roles(), [Role::Serving, Role::Following]);
+        pair.run(3);
+    }
+    assert_eq!(pair.roles(), [Role::Serving, Role::Following]);
+    assert_eq!(pair.members[0].half.status(pair.now).epoch, epoch);
+    // One that is gone is silent all the same, also to one that runs seldom.
+    for look in 0..SILENCE_MS / HEARTBEAT_MS {
+        assert_eq!(pair.members[1].half.role(), Role::Following, "at look {look}");
+        pair.now = Moment(pair.now.0 + 2 * HEARTBEAT_MS * MS);
+        pair.members[1].tend(pair.now);
+    }
+    assert_eq!(pair.members[1].half.role(), Role::Serving);
+}
+
+#[test]
 fn what_a_lost_frame_told_is_found_by_comparing_and_told_again_and_nothing_else() {
     let mut pair = Pair::caught_up();
     (0..400).for_each(|port| assert!(pair.send(0, 5, 5000 + port, 1).is_some()));

@@ -23,8 +23,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// If it is not there, or older than its source: cargo does not build it for these tests.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let test = env::current_exe()?;
-    let profile = test.ancestors().nth(2).context("a test lies in target/PROFILE/deps")?;
+    let this = env::current_exe()?;
+    // A test lies in target/PROFILE/deps, a program in target/PROFILE.
+    let is_profile = |dir: &&Path| !dir.ends_with("deps");
+    let profile = this.ancestors().skip(1).find(is_profile).context("no directory")?;
     let path = profile.join(name);
     let built = modified(&path);
     ensure!(built.is_some(), "{} is missing; run: cargo build --workspace", path.display());

@@ -18,7 +18,7 @@ use anyhow::Result;
 use ipnet::Ipv4Net;
 use tempfile::TempDir;
 
-use crate::netns::Namespace;
+use crate::netns::{Namespace, plug};
 
 /// The servers' addresses, both in the namespace `internet`.
 pub const SERVERS: [Ipv4Addr; 2] = [Ipv4Addr::new(203, 0, 113, 1), Ipv4Addr::new(203, 0, 113, 2)];
@@ -128,12 +128,12 @@ impl Lab {
              echo 1 > /proc/sys/net/ipv6/conf/{bridge}/disable_ipv6
              ip link set {bridge} up"
         ))?;
-        self.plug(&self.nat, &site.interface("in"), &self.switch, &format!("nat{}", site.index))?;
+        plug(&self.nat, &site.interface("in"), &self.switch, &format!("nat{}", site.index))?;
         self.switch.run(&format!("ip link set nat{} master {bridge}", site.index))?;
         for number in 0..SUBSCRIBERS {
             let host = self.subscriber(site, number);
             let port = format!("sub{}-{number}", site.index);
-            self.plug(host, "eth0", &self.switch, &port)?;
+            plug(host, "eth0", &self.switch, &port)?;
             self.switch.run(&format!("ip link set {port} master {bridge}"))?;
             host.run(&format!("ip address add {}/24 dev eth0", site.subscriber(number)))?;
             host.run(&format!("ip route add default via {}", site.inside()))?;
@@ -143,27 +143,13 @@ impl Lab {
 
     fn connect_outside(&self, site: Site) -> Result<()> {
         let uplink = format!("eth{}", site.index);
-        self.plug(&self.nat, &site.interface("out"), &self.internet, &uplink)?;
+        plug(&self.nat, &site.interface("out"), &self.internet, &uplink)?;
         self.internet.run(&format!("ip address add {}/25 dev {uplink}", site.gateway()))?;
         self.internet.run(&format!(
             "ip route add {} via {}",
             site.routed_pool(),
             site.outside()
         ))?;
-        Ok(())
-    }
-
-    /// Joins two namespaces by a veth pair whose ends are up, without IPv6 or checksum offload.
-    fn plug(&self, one: &Namespace, name: &str, other: &Namespace, other_name: &str) -> Result<()> {
-        let peer = format!("peer name {other_name} netns {}", other.pid());
-        one.run(&format!("ip link add {name} type veth {peer}"))?;
-        for (namespace, interface) in [(one, name), (other, other_name)] {
-            namespace.shell(&format!(
-                "echo 1 > /proc/sys/net/ipv6/conf/{interface}/disable_ipv6
-                 ethtool -K {interface} tx off >/dev/null
-                 ip link set {interface} up"
-            ))?;
-        }
         Ok(())
     }
 }

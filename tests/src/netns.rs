@@ -2,12 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// How often something awaited is looked for.
 const POLL: Duration = Duration::from_millis(10);
@@ -61,6 +63,14 @@ impl Namespace {
 
     fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/ns/net", self.holder.id()))
+    }
+
+    /// What a thread needs to move here.
+    ///
+    /// # Errors
+    /// If the namespace is gone.
+    pub fn link(&self) -> Result<Link> {
+        Ok(Link(fs::File::open(self.path())?))
     }
 
     /// The process that stands for this namespace in `ip link … netns PID`.
@@ -118,12 +128,45 @@ impl Namespace {
     }
 }
 
+/// A way into a namespace.
+#[derive(Debug)]
+pub struct Link(fs::File);
+
+impl Link {
+    /// Moves the calling thread there: the sockets that it makes from now on are of that namespace.
+    ///
+    /// # Errors
+    /// If this process may not.
+    pub fn enter(&self) -> Result<()> {
+        let kind = Some(LinkNameSpaceType::Network);
+        move_into_link_name_space(self.0.as_fd(), kind).context("cannot enter a network namespace")
+    }
+}
+
 impl Drop for Namespace {
     fn drop(&mut self) {
         // It can only fail if the holder is gone already.
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
+}
+
+/// Joins two namespaces by a veth pair whose ends are up, without IPv6. Transmit checksum offload is
+/// off, or frames would cross the pair with partial checksums.
+///
+/// # Errors
+/// If an interface cannot be made.
+pub fn plug(one: &Namespace, name: &str, other: &Namespace, other_name: &str) -> Result<()> {
+    let peer = format!("peer name {other_name} netns {}", other.pid());
+    one.run(&format!("ip link add {name} type veth {peer}"))?;
+    for (namespace, interface) in [(one, name), (other, other_name)] {
+        namespace.shell(&format!(
+            "echo 1 > /proc/sys/net/ipv6/conf/{interface}/disable_ipv6
+             ethtool -K {interface} tx off >/dev/null
+             ip link set {interface} up"
+        ))?;
+    }
+    Ok(())
 }
 
 /// The standard output of a command that succeeded.

@@ -260,6 +260,8 @@ impl Channel {
     /// Carries out an operator's order.
     pub(crate) fn obey(&mut self, order: &mut TwinOrder, now: Moment) {
         order.outcome = order::carry_out(order.order, &mut self.half, now);
+        // Who waits for what becomes of it looks at the board from now on.
+        self.board.show(&self.half.status(now));
     }
 
     /// This half ends: the twin is to know all of it, and to serve.

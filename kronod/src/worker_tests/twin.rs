@@ -239,6 +239,8 @@ fn a_drained_half_serves_until_routes_have_converged_and_loses_nothing() {
     assert_eq!(pair.order(2, Order::Drain), Err(OrderRefused::NotServing("following")));
     assert_eq!(pair.order(1, Order::Keep), Err(OrderRefused::NotDraining("serving")));
     assert_eq!(pair.order(1, Order::Drain), Ok(()));
+    // Who waits for the end of it must not see how it stood before.
+    assert_eq!(pair.roles()[0], Role::Draining);
     pair.pass(3);
     assert_eq!(pair.roles(), [Role::Yielded, Role::Serving]);
     // Both serve, old flows and new ones.

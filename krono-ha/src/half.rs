@@ -175,6 +175,12 @@ impl<T: Twin> Half<T> {
         self.other.filter(|_| self.is_live).map(|other| other.view)
     }
 
+    /// Changes that wait to be sent.
+    #[inline]
+    pub fn queued(&self) -> usize {
+        self.outbox.queued()
+    }
+
     /// Has the next frame that is asked for say how this half stands, however little time has passed.
     pub fn hurry(&mut self) {
         self.beat_at = Moment(0);

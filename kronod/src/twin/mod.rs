@@ -35,15 +35,18 @@ pub use key::read_key;
 pub use order::{Order, OrderRefused, TwinOrder};
 use steering::Steering;
 
-/// Frames to the twin after each burst, at the most. Two take what a burst changes; more, so that what
-/// ends by the thousand in one tick does not queue for long.
-const FRAMES_PER_TURN: usize = 4;
+/// Frames to the twin after each burst, at the most: two take all that a burst can change.
+const FRAMES_PER_TURN: usize = 2;
 
 /// Polls after which a frame goes though it is not full: some hundred microseconds under load.
 const FLUSH_POLLS: u32 = 16;
 
-/// Changes that may wait to be sent: those of a quarter of a second at a million a second.
-const NOTES_MAX: usize = 1 << 18;
+/// Changes that may wait to be sent: those of some 50 ms at a million a second.
+const NOTES_MAX: usize = 1 << 16;
+
+/// While so many wait, no session is ended because its time is over. They end by the ten thousand in
+/// a tick, faster than a twin could take that; and who is over is dead to every packet anyway.
+const BACKLOG: usize = 1 << 12;
 
 /// Indices that a walk for the twin looks at in a poll: those of a frame and some.
 const WALK_BUDGET: u32 = 64;
@@ -236,6 +239,9 @@ impl Channel {
         if !self.half.role().expires() {
             nat.tick_following(now);
             return false;
+        }
+        if self.half.queued() >= BACKLOG {
+            return true;
         }
         nat.tick(now, &mut Sink { counts, twin: Some(self.half.changes()) })
     }

@@ -79,7 +79,11 @@ fn index(node: u32) -> usize {
 
 impl Pair {
     fn new() -> Pair {
-        Pair { beds: [1, 2].map(|node| Bed::new(&plan(node))), frozen: [false; 2], is_cut: false }
+        Pair::of([1, 2].map(plan))
+    }
+
+    fn of(plans: [Plan; 2]) -> Pair {
+        Pair { beds: plans.map(|plan| Bed::new(&plan)), frozen: [false; 2], is_cut: false }
     }
 
     /// Two that have met: node 1 serves, and node 2 has caught up.
@@ -230,6 +234,44 @@ fn a_session_lives_at_the_half_that_follows_until_the_other_ends_it() {
     pair.pass(110);
     assert_eq!(pair.bed(1).counters().of(Counter::Sessions), 0);
     assert_eq!(pair.bed(2).counters().of(Counter::Sessions), 0);
+}
+
+#[test]
+fn sessions_that_end_by_the_thousand_are_told_as_they_end() {
+    const SESSIONS: u64 = 10_000;
+    let mut pair = Pair::of([1, 2].map(|node| {
+        let mut plan = plan(node);
+        (plan.nat.sessions, plan.nat.subscribers) = (2 * SESSIONS as usize, 300);
+        plan
+    }));
+    pair.pass(30);
+    for number in 0..SESSIONS {
+        let new =
+            Endpoint::new([100, 64, 7, (number % 250) as u8].into(), 2000 + (number / 250) as u16);
+        let mut frame = udp(IN, new, ep(SERVER), b"new");
+        frame[..6].copy_from_slice(&mac(1, IN));
+        assert!(pair.bed(1).peer(IN).inject(&frame));
+        if number % 64 == 63 {
+            pair.carry();
+            pair.carry();
+        }
+    }
+    pair.pass(5);
+    let sessions = |pair: &mut Pair, node| pair.bed(node).counters().of(Counter::Sessions);
+    assert_eq!([1, 2].map(|node| sessions(&mut pair, node)), [SESSIONS; 2]);
+    let (mut most, mut ticks) = (0, 0);
+    while sessions(&mut pair, 1) > 0 {
+        pair.pass(1);
+        most = most.max(status(&pair.beds[0]).queued);
+        ticks += 1;
+    }
+    // Their time was 100 ticks, and they had some of it behind them.
+    assert!(ticks < 200, "{ticks} ticks");
+    assert!((1000..=5000).contains(&most), "{most} changes waited at a time");
+    pair.pass(30);
+    assert_eq!(sessions(&mut pair, 2), 0);
+    let status = status(&pair.beds[0]);
+    assert_eq!((status.overflowed, status.failover), (0, Ok(())));
 }
 
 #[test]

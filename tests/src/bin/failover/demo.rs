@@ -380,13 +380,19 @@ impl Demo {
         (down, routes)
     }
 
-    /// Copies the logs of all programs to a directory.
+    /// Copies the logs of all programs to a directory, with what the nodes counted.
     pub(crate) fn keep_logs(&self, dir: &Path) -> Result<()> {
         std::fs::create_dir_all(dir)?;
         for entry in std::fs::read_dir(self.cluster.dir())? {
             let entry = entry?;
             if entry.file_type()?.is_file() {
                 std::fs::copy(entry.path(), dir.join(entry.file_name()))?;
+            }
+        }
+        for node in self.cluster.plan.nodes() {
+            // One that does not run has nothing to say.
+            if let Ok(stats) = self.cluster.node(node).ask("stats") {
+                std::fs::write(dir.join(format!("node{node}.stats.json")), stats.to_string())?;
             }
         }
         Ok(())

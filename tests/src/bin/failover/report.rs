@@ -70,15 +70,15 @@ impl Record {
         }
     }
 
-    fn traces(&self, way: Way, struck: bool) -> impl Iterator<Item = &Trace> {
+    fn traces(&self, way: Way, struck: bool) -> impl Iterator<Item = (u8, &Trace)> {
         let flows = self.flows.iter().filter(move |flow| self.is_struck(flow.shard) == struck);
-        flows.filter_map(move |flow| way.of(flow))
+        flows.filter_map(move |flow| Some((flow.shard, way.of(flow)?)))
     }
 
     /// Of the flows of this kind, packets and their losses together, and the longest outage of one.
     fn fate(&self, way: Way, struck: bool, from: u32, to: u32) -> Fate {
         let mut worst = Fate::default();
-        for trace in self.traces(way, struck) {
+        for (_, trace) in self.traces(way, struck) {
             let packets = trace.between(from, to);
             let mut of_flow = fate(&packets, from, to);
             if way == Way::Keys {
@@ -285,18 +285,27 @@ fn event(record: &Record) -> Value {
 }
 
 /// Of one kind of flow the figures, and the timeline of those to which something happened: for each
-/// bin how many packets were sent, lost, and late.
+/// bin how many packets were sent, lost, and late. Also each loss of all shards, with its moment.
 fn ways(record: &Record, way: Way) -> Value {
     let from = record.began.saturating_sub(LEAD);
     let mut bins = vec![[0_u32; 3]; ((record.over - from) / BIN + 1) as usize];
     for (sent, arrived) in
-        record.traces(way, true).flat_map(|trace| trace.between(from, record.over))
+        record.traces(way, true).flat_map(|(_, trace)| trace.between(from, record.over))
     {
         let bin = &mut bins[((sent - from) / BIN) as usize];
         bin[0] += 1;
         bin[1] += u32::from(arrived == 0);
         bin[2] += u32::from(arrived != 0 && arrived - sent > LATE);
     }
+    let losses: Vec<(u8, f64)> = [true, false]
+        .into_iter()
+        .flat_map(|struck| record.traces(way, struck))
+        .flat_map(|(shard, trace)| {
+            let packets = trace.between(from, record.over).into_iter();
+            packets.filter(|&(_, at)| at == 0).map(move |(sent, _)| (shard, sent))
+        })
+        .map(|(shard, sent)| (shard, ms(i64::from(sent) - i64::from(record.began))))
+        .collect();
     let figures =
         |fate: Fate| json!({"sent": fate.sent, "lost": fate.lost, "outage_ms": ms(fate.outage_us)});
     json!({
@@ -307,6 +316,7 @@ fn ways(record: &Record, way: Way) -> Value {
         "from_ms": -ms(record.began - from),
         "bin_ms": ms(BIN),
         "bins": bins,
+        "losses": losses,
     })
 }
 

@@ -66,15 +66,21 @@ impl Trace {
         }
     }
 
-    /// The packets sent from `from` to `to`: when, and when they arrived.
+    /// The packets sent from `from` to `to`: when, and when they arrived; 0 is for those that are
+    /// lost, or as good as lost.
     pub(crate) fn between(&self, from: u32, to: u32) -> Vec<(u32, u32)> {
         let pairs = self.sent.iter().zip(&self.arrived);
         pairs
             .map(|(sent, arrived)| (sent.load(Relaxed), arrived.load(Relaxed)))
             .filter(|&(sent, _)| sent != 0 && (from..to).contains(&sent))
+            .map(|(sent, at)| (sent, if at.saturating_sub(sent) < USELESS { at } else { 0 }))
             .collect()
     }
 }
+
+/// A packet that arrives so long after it was sent, µs, is of no use any more. Frozen nodes and
+/// links that are down keep some.
+const USELESS: u32 = 1_000_000;
 
 /// What became of some packets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,7 +100,7 @@ pub(crate) fn fate(packets: &[(u32, u32)], from: u32, to: u32) -> Fate {
     let lost = packets.len() - arrivals.len();
     let (mut outage_us, mut last) = (0, from);
     for arrival in arrivals.into_iter().chain([to]) {
-        outage_us = outage_us.max(arrival.saturating_sub(last));
+        outage_us = outage_us.max(arrival.min(to).saturating_sub(last));
         last = last.max(arrival);
     }
     Fate { sent: packets.len() as u32, lost: lost as u32, outage_us }
@@ -116,6 +122,8 @@ mod tests {
         assert_eq!(of(&[(100, 0), (130, 0)]), (2, 2, 100));
         // One that was kept back for long lets the flow stand still, though nothing is lost.
         assert_eq!(of(&[(100, 101), (130, 171), (160, 172), (190, 191)]), (4, 0, 70));
+        // What comes after the end does not make an outage longer than till then.
+        assert_eq!(of(&[(100, 101), (130, 131), (160, 161), (190, 260)]), (4, 0, 39));
         // Overtaking is no harm.
         assert_eq!(of(&[(100, 140), (130, 131), (160, 161), (190, 191)]), (4, 0, 31));
     }
@@ -133,6 +141,12 @@ mod tests {
         assert_eq!(trace.between(10, 30), [(10, 12), (20, 0)]);
         assert_eq!(trace.between(11, 99), [(20, 0), (30, 31)]);
         trace.sent(u32::MAX, 1);
+        // As good as lost.
+        trace.sent(3, 40);
+        trace.arrived(3, 40 + USELESS);
+        trace.sent(4, 41);
+        trace.arrived(4, 40 + USELESS);
+        assert_eq!(trace.between(40, 99), [(40, 0), (41, 40 + USELESS)]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::bfd::Board;
 use crate::scr::Membership;
 
 /// What is worth waking somebody for.
-const ALARMING: [DropReason; 8] = [
+const ALARMING: [DropReason; 9] = [
     DropReason::SessionsFull,
     DropReason::SubscribersFull,
     DropReason::PortsExhausted,
@@ -21,6 +21,7 @@ const ALARMING: [DropReason; 8] = [
     DropReason::TxFull,
     DropReason::ScrRingFull,
     DropReason::ScrHandover,
+    DropReason::ScrRestarted,
 ];
 
 const INTERVAL: Duration = Duration::from_secs(60);

@@ -79,12 +79,12 @@ fn tables_that_do_not_fit_in_memory() {
             .map_or_else(|m| m.to_string(), |_| String::new())
     };
     // Sets of 64 bytes, each made for four sources, in four replicas and
-    // the one that carries states.
+    // the two that carry states.
     let workers = "workers: [ 1, 2, 3, 4 ]";
     assert_eq!(said(&format!("{{ program: ddos, {workers}, ddos: {{ sources: 16M }} }}")), "");
     assert_eq!(
         said(&format!("{{ program: ddos, {workers}, ddos: {{ sources: 64M }} }}")),
-        "k.yaml:7: shards[0].scr.ddos.sources: 512M of packet buffers and 5G of tables do not \
+        "k.yaml:7: shards[0].scr.ddos.sources: 512M of packet buffers and 6G of tables do not \
          fit in memory; expected at most 4G together"
     );
 }

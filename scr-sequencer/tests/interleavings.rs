@@ -240,10 +240,10 @@ fn who_is_expelled_and_furthest_ahead_is_passed() {
             1,
             |core| {
                 core.take(1);
-                core.take(3);
+                core.take(5);
             },
             |core| {
-                let _ = core.try_take(2) && core.try_take(4);
+                let _ = core.try_take(2) && core.try_take(4) && core.try_take(6);
             },
         );
         if !second.member.is_expelled() {
@@ -320,4 +320,61 @@ fn who_is_back_steps_on_nothing_that_others_left_out_meanwhile() {
         let left_out = |at: &(u64, u8)| at.1 != 0 && first.known.contains(&(at.0, 0));
         assert!(!second.known.iter().any(left_out), "{:?}, {:?}", first.known, second.known);
     });
+}
+
+#[test]
+fn not_all_are_ever_expelled() {
+    model(3, || {
+        // Each lacks what only the other may have.
+        let cores = run_two(
+            16,
+            1,
+            |core| {
+                let _ = core.try_take(1) && core.try_take(5);
+            },
+            |core| {
+                let _ = core.try_take(2) && core.try_take(8);
+            },
+        );
+        assert!(!cores.iter().all(|core| core.member.is_expelled()));
+    });
+}
+
+/// The same group without a model, one call after the other.
+#[test]
+fn what_a_core_said_in_vain_is_gone_when_it_is_back() {
+    let group = Group::<Record>::new(3, 16, Patience { idle: 1, silent: 2 });
+    let mut members = [0, 1, 2].map(|core| Member::new(group.clone(), core));
+    let mut found = [const { Vec::<(u64, u8)>::new() }; 3];
+    let mut offer = |members: &mut [Member<Record>; 3], core: usize, sequence: u64| {
+        let history = [record(sequence - 1)];
+        let history = History::new(if sequence > 1 { &history } else { &[] });
+        let carried = Carried { sequence, moment: Moment::default(), history };
+        members[core].offer(&carried, &mut |sequence, record| {
+            found[core].push((sequence, record.map_or(0, |record| record[0])));
+        })
+    };
+    assert_eq!(offer(&mut members, 0, 1), Turn::Now(0));
+    members[0].know(1, &record(1));
+    assert!(members[0].confirm());
+    members[0].stepped();
+    // Two lack 2, and have said so.
+    assert_eq!(offer(&mut members, 2, 6), Turn::Wait);
+    assert_eq!(offer(&mut members, 0, 5), Turn::Wait);
+    // The third has it, but has not said so when it is expelled.
+    assert_eq!(offer(&mut members, 1, 2), Turn::Now(1));
+    assert_eq!(offer(&mut members, 0, 5), Turn::Wait);
+    assert!(members[1].is_expelled() && !members[0].is_expelled());
+    assert_eq!(offer(&mut members, 0, 5), Turn::Now(1));
+    (1..=2).for_each(|sequence| members[1].know(sequence, &record(sequence)));
+    assert!(!members[1].confirm(), "others go on without it");
+    (4..=5).for_each(|sequence| members[0].know(sequence, &record(sequence)));
+    assert!(members[0].confirm());
+    members[0].stepped();
+    members[1].adopted(5);
+    assert!(!members[1].is_expelled());
+    // Who asks now gets the same answer.
+    assert_eq!(offer(&mut members, 2, 6), Turn::Now(1));
+    assert_eq!(found[0], [(2, 0), (3, 0)]);
+    assert_eq!(found[2], [(1, 1), (2, 0), (3, 0), (4, 4)]);
 }

@@ -230,7 +230,7 @@ impl<P: Replicable> Replicated<P> {
 
     #[inline]
     fn fill(&mut self, record: &P::Record) {
-        self.window[self.filled].set(&self.program, &record);
+        self.window[self.filled].set(&self.program, record);
         self.filled += 1;
     }
 

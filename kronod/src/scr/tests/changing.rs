@@ -296,3 +296,21 @@ fn under_load_frames_go_over_together_and_none_is_left_behind() {
     let polled: usize = (0..3).map(|core| bed.polled(core)).sum();
     assert_eq!(polled, 74 + 64);
 }
+
+#[test]
+fn what_no_ring_takes_is_dropped_before_it_has_a_number_in_the_middle_of_a_burst_too() {
+    let config =
+        config("{ program: heavy, workers: [ 1, 2, 3 ], sequencer: { history: 99, ring: 16 } }");
+    let mut bed = Bed::new(&config, true, |_| Ok(heavy::Heavy::new(&Default::default()).unwrap()));
+    let mut random = ChaCha8Rng::seed_from_u64(8);
+    for number in 0..64 {
+        bed.wire(Side::Outside, &frame(Side::Outside, Inside::Open, &mut random, number));
+    }
+    bed.work();
+    bed.idle();
+    let counters = bed.sequencing.counters.snapshot();
+    assert_eq!(counters.dropped(DropReason::ScrRingFull), 64 - 3 * 16);
+    assert_eq!(bed.sequencing.sequencer.last(), 3 * 16);
+    let polled: usize = (0..3).map(|core| bed.polled(core)).sum();
+    assert_eq!(polled, 3 * 16);
+}

@@ -52,7 +52,7 @@ fn histories_that_do_not_fit_or_are_too_short() {
     check(
         "{ program: conntrack, workers: [ 1 ], sequencer: { history: 2184 } }",
         &[
-            "scr.sequencer.history: a history of 2184 records of 30 bytes takes 65544 bytes beside a \
+            "scr.sequencer.history: a history of 2184 records of 30 bytes takes 65536 bytes beside a \
            packet, and there are 65528; expected 2183 records at most",
         ],
     );

@@ -13,7 +13,7 @@ use crate::bfd::Board;
 use crate::scr::Membership;
 
 /// What is worth waking somebody for.
-const ALARMING: [DropReason; 13] = [
+const ALARMING: [DropReason; 14] = [
     DropReason::SessionsFull,
     DropReason::SubscribersFull,
     DropReason::PortsExhausted,
@@ -22,6 +22,7 @@ const ALARMING: [DropReason; 13] = [
     DropReason::TxFull,
     DropReason::ScrRingFull,
     DropReason::ScrHandover,
+    DropReason::ScrRestarted,
     DropReason::HaDigest,
     DropReason::HaVersion,
     DropReason::HaLayout,

@@ -21,6 +21,7 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::Zipf;
 use scr_sequencer::Replicable;
 use scr_sequencer::programs::{bucket, conntrack, ddos, heavy, knock};
+use scr_sequencer::replicated::{Waiting, touch_ahead, touch_first};
 use zerocopy::IntoBytes;
 
 /// Frames in a burst, and cores: so many records are probed before the first is stepped on.
@@ -130,14 +131,16 @@ impl<P: Replicable> Bench for On<P> {
 /// All packets in bursts, from headers to verdict.
 #[inline(never)]
 fn decide<P: Replicable>(program: &mut P, packets: &[Packet]) {
-    let mut waiting = [(P::Record::default(), P::Probe::default()); BURST];
+    let mut waiting = all_waiting::<P>(BURST);
     for burst in packets.chunks(BURST) {
-        for ((record, probe), (meta, side, now)) in waiting.iter_mut().zip(burst) {
-            *record = P::record(meta, *side, *now);
-            *probe = program.probe(record);
+        let waiting = &mut waiting[..burst.len()];
+        for (waiting, (meta, side, now)) in waiting.iter_mut().zip(burst) {
+            waiting.set(program, &P::record(meta, *side, *now));
         }
-        touch_all(program, &mut waiting[..burst.len()]);
-        for (record, probe) in &waiting[..burst.len()] {
+        touch_first(program, waiting);
+        for at in 0..waiting.len() {
+            touch_ahead(program, waiting, at);
+            let Waiting { record, probe } = &waiting[at];
             black_box(program.step(record, probe, &mut ()));
         }
     }
@@ -146,29 +149,24 @@ fn decide<P: Replicable>(program: &mut P, packets: &[Packet]) {
 /// All records in bursts, for the state alone.
 #[inline(never)]
 fn replay<P: Replicable>(program: &mut P, records: &[P::Record]) {
-    let mut waiting = [(P::Record::default(), P::Probe::default()); BURST * CORES];
+    let mut waiting = all_waiting::<P>(BURST * CORES);
     for burst in records.chunks(BURST * CORES) {
-        for ((waiting, probe), record) in waiting.iter_mut().zip(burst) {
-            (*waiting, *probe) = (*record, program.probe(record));
+        let waiting = &mut waiting[..burst.len()];
+        for (waiting, record) in waiting.iter_mut().zip(burst) {
+            waiting.set(program, record);
         }
-        touch_all(program, &mut waiting[..burst.len()]);
-        for (record, probe) in &waiting[..burst.len()] {
+        touch_first(program, waiting);
+        for at in 0..waiting.len() {
+            touch_ahead(program, waiting, at);
+            let Waiting { record, probe } = &waiting[at];
             program.follow(record, probe);
         }
     }
 }
 
-#[inline(always)]
-fn touch_all<P: Replicable>(program: &P, waiting: &mut [(P::Record, P::Probe)]) {
-    for look in 0.. {
-        let mut goes_on = false;
-        for (record, probe) in &mut *waiting {
-            goes_on |= program.touch(record, probe, look);
-        }
-        if !goes_on {
-            return;
-        }
-    }
+fn all_waiting<P: Replicable>(records: usize) -> Vec<Waiting<P>> {
+    let nothing = |_| Waiting { record: P::Record::default(), probe: P::Probe::default() };
+    (0..records).map(nothing).collect()
 }
 
 fn ddos() -> ddos::Ddos {

@@ -22,5 +22,6 @@ mod sequencing;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use handover::CARRIERS;
 pub(crate) use house::parts;
 pub(crate) use members::{Members, Membership};

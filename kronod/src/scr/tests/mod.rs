@@ -3,4 +3,5 @@
 mod allocations;
 mod bed;
 mod changing;
+mod in_band;
 mod neighbours;

@@ -249,10 +249,12 @@ impl Demo {
                 }
             }
         }
-        if event != Event::Rolling {
-            self.mark(marks, event.name());
-            sleep(HOLD);
+        match event {
+            Event::Rolling => return Ok(()),
+            Event::Drain => {}
+            _ => self.mark(marks, event.name()),
         }
+        sleep(HOLD);
         Ok(())
     }
 
@@ -265,7 +267,7 @@ impl Demo {
             Event::Freeze => self.cluster.node(STRUCK).signal("CONT")?,
             Event::Link => self.cluster.set_link(STRUCK, "up")?,
             Event::Cut => self.cluster.set_cut(false)?,
-            Event::Drain | Event::Rolling => {}
+            Event::Drain | Event::Rolling => return Ok(()),
         }
         self.mark(marks, "mended");
         Ok(())

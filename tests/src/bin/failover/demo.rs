@@ -98,6 +98,15 @@ impl Demo {
         Ok(demo)
     }
 
+    /// What is wrong with the load, rather than that nobody answers.
+    fn explained<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        if outcome.is_err() {
+            sleep(AFTER);
+            self.check_load()?;
+        }
+        outcome
+    }
+
     /// Starts all nodes and opens all sessions.
     fn start(&mut self) -> Result<()> {
         let (sessions, clock) = (self.sessions, self.clock);
@@ -175,7 +184,8 @@ impl Demo {
                     break;
                 }
             }
-            records.push(self.let_happen(*event)?);
+            let record = self.let_happen(*event);
+            records.push(self.explained(record)?);
         }
         Ok(records)
     }

@@ -104,8 +104,21 @@ def block(event, top):
         notes.append(f"{letter} {what} ({ms / 1000:.1f} s)")
     parts += close.axis(rows_end, 100, 1, "ms")
     parts += whole.axis(rows_end, 5000 if event["over_ms"] > 15000 else 1000, 1000, "s")
-    parts.append(text(LEFT, rows_end + 32, " · ".join(notes), "small"))
-    return parts, rows_end + FOOT - top
+    lines = wrapped(notes)
+    for number, words in enumerate(lines):
+        parts.append(text(LEFT, rows_end + 32 + 14 * number, words, "small"))
+    return parts, rows_end + FOOT + 14 * (len(lines) - 1) - top
+
+
+def wrapped(notes, most=140):
+    lines = [""]
+    for note in notes:
+        longer = f"{lines[-1]} · {note}" if lines[-1] else note
+        if len(longer) > most:
+            lines.append(note)
+        else:
+            lines[-1] = longer
+    return lines
 
 
 def moments(event, panel, top, end):

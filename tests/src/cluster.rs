@@ -18,6 +18,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, setpriority_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -329,7 +330,7 @@ fn bird(config: &Path, socket: &Path) -> String {
 /// Whoever yields forfeits its slice, which weighs little at a high priority: so an lcore polls
 /// again after some 100 µs though others compute, and not after as many ms, in which BFD sessions
 /// would end.
-const NICE: &str = "-20";
+const NICE: i32 = -20;
 
 /// Room for what comes while an lcore waits for a CPU: four times as much as by default.
 const RING: &str = "framecnt=2048";
@@ -374,13 +375,15 @@ impl Node {
         self.starts += 1;
         let log = self.config.with_extension(format!("{}.log", self.starts));
         let mut command = self.namespace.command("env");
-        command
-            .args(["TZ=UTC", "nice", "-n", NICE])
-            .arg(program("kronod")?)
-            .arg("--config")
-            .arg(&self.config);
+        command.arg("TZ=UTC").arg(program("kronod")?).arg("--config").arg(&self.config);
         let kronod = self.kronod.insert(Process::start(command, &log)?);
-        kronod.wait_for("kronod ready", PATIENCE)
+        kronod.wait_for("kronod ready", PATIENCE)?;
+        // Not before: who starts computes and does not yield, and would keep the other nodes waiting.
+        for thread in std::fs::read_dir(format!("/proc/{}/task", kronod.pid()))? {
+            let thread = thread?.file_name().to_string_lossy().parse().ok().and_then(Pid::from_raw);
+            setpriority_process(thread, NICE).context("kronod's priority cannot be raised")?;
+        }
+        Ok(())
     }
 
     /// Sends kronod a signal, such as `STOP`.

@@ -34,7 +34,7 @@ const PERIOD: Duration = Duration::from_secs(10);
 const PACE: Duration = Duration::from_micros(300);
 
 /// Between two sessions opened while something is done to the nodes.
-const NEWCOMERS: Duration = Duration::from_millis(10);
+const NEWCOMERS: Duration = Duration::from_millis(20);
 
 /// How often a datagram is sent that nobody answers, and for how long an answer is waited for. A
 /// connection's are sent again by the system, ever more seldom.
@@ -96,7 +96,7 @@ impl Crowd {
         self.ask(Order::Open { count }).map(|(all, _)| all)
     }
 
-    /// From now on opens a session every 10 ms, or no longer.
+    /// From now on opens a session every 20 ms, or no longer.
     pub(crate) fn set_newcomers(&self, come: bool) -> Result<()> {
         self.ask(Order::Newcomers(come)).map(drop)
     }

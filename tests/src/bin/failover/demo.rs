@@ -98,6 +98,15 @@ impl Demo {
         Ok(demo)
     }
 
+    /// What is wrong with the load, rather than that nobody answers.
+    fn explained<T>(&mut self, outcome: Result<T>) -> Result<T> {
+        if outcome.is_err() {
+            sleep(AFTER);
+            self.check_load()?;
+        }
+        outcome
+    }
+
     /// Starts all nodes and opens all sessions.
     fn start(&mut self) -> Result<()> {
         let (sessions, clock) = (self.sessions, self.clock);
@@ -175,7 +184,8 @@ impl Demo {
                     break;
                 }
             }
-            records.push(self.let_happen(*event)?);
+            let record = self.let_happen(*event);
+            records.push(self.explained(record)?);
         }
         Ok(records)
     }
@@ -249,10 +259,12 @@ impl Demo {
                 }
             }
         }
-        if event != Event::Rolling {
-            self.mark(marks, event.name());
-            sleep(HOLD);
+        match event {
+            Event::Rolling => return Ok(()),
+            Event::Drain => {}
+            _ => self.mark(marks, event.name()),
         }
+        sleep(HOLD);
         Ok(())
     }
 
@@ -265,7 +277,7 @@ impl Demo {
             Event::Freeze => self.cluster.node(STRUCK).signal("CONT")?,
             Event::Link => self.cluster.set_link(STRUCK, "up")?,
             Event::Cut => self.cluster.set_cut(false)?,
-            Event::Drain | Event::Rolling => {}
+            Event::Drain | Event::Rolling => return Ok(()),
         }
         self.mark(marks, "mended");
         Ok(())

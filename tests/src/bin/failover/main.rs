@@ -29,7 +29,7 @@ const USAGE: &str = "usage: failover [--nodes N] [--sessions N] [--only EVENT,â€
                      [--step] [--figures FILE] [--logs DIR]";
 
 /// Besides a socket for each session, and one at the other end of each that is a connection.
-const FILES_BESIDES: u64 = 4096;
+const FILES_BESIDES: u64 = 3072;
 
 struct Options {
     plan: Plan,
@@ -108,6 +108,6 @@ fn run() -> Result<bool> {
 /// Lets this process have so many files open at once.
 fn allow_files(files: u64) -> Result<()> {
     let maximum = getrlimit(Resource::Nofile).maximum.map(|most| most.max(files));
-    setrlimit(Resource::Nofile, Rlimit { current: Some(files), maximum })
+    setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })
         .with_context(|| format!("{files} open files are needed at once (see ulimit -n)"))
 }

@@ -193,6 +193,8 @@ impl Demo {
     fn let_happen(&mut self, event: Event) -> Result<Record> {
         let plan = self.cluster.plan;
         tell!(self, "{}: {}", event.name(), event.about());
+        // A half may have taken over meanwhile.
+        self.settle(&mut Vec::new())?;
         let losses = self.losses();
         let clients = Clients::start(&self.cluster, event.length(plan.nodes))?;
         self.crowd()?.set_newcomers(true)?;

@@ -9,7 +9,6 @@ usage() {
 Measures what the throughput of State-Compute Replication is made of, and draws what follows
 
 Usage: scripts/scr-figures.sh [--quick] [--out DIR]
-       scripts/scr-figures.sh --sequencer
 
 For each program, on a trace of one flow and one by Zipf's law, medians of five interleaved runs on
 two CPUs: what a packet costs without a program, what its own step and a record of another cost, the
@@ -20,10 +19,9 @@ that two CPUs can show are measured and marked.
 Writes scr-<program>.svg and scr-model.md into DIR.
 
 Options:
-  --quick      A smoke test: figures that say nothing
-  --out DIR    [default: docs; with --quick: target/scr]
-  --sequencer  Shows what the sequencer's lcore takes for a packet, by part; writes nothing
-  --help       This page
+  --quick    A smoke test: figures that say nothing
+  --out DIR  [default: docs; with --quick: target/scr]
+  --help     This page
 
 Wants root, huge pages of 2 MB, which it reserves and gives back, and two CPUs with nothing else to
 do. Takes some two minutes and the time to build.
@@ -32,12 +30,11 @@ TEXT
 
 misused() { printf 'error: %s; see --help\n' "$1" >&2; exit 2; }
 
-quick='' out='' sequencer=''
+quick='' out=''
 while [ $# -gt 0 ]; do
     case "$1" in
     --help | -h) usage; exit 0 ;;
     --quick) quick=--quick; shift; continue ;;
-    --sequencer) sequencer=yes; shift; continue ;;
     --out) [ $# -gt 1 ] || misused "$1 wants a value"; out=$2; shift 2 ;;
     *) misused "unknown option $1" ;;
     esac
@@ -55,11 +52,6 @@ install_missing "${BUILD_NEEDS[@]}" python3=python3
 say "Building"
 nice cargo bench --package krono-io --bench scr --no-run
 hold_hugepages 128
-if [ -n "$sequencer" ]; then
-    say "Measuring"
-    cargo bench --quiet --package krono-io --bench scr -- sequencer
-    exit 0
-fi
 mkdir -p "$out" target/scr
 
 say "Measuring"

@@ -107,8 +107,7 @@ drop_reasons! {
     ConnectionsFull "connections_full" "There is no place for the new connection: all of those in its sets are established.";
     // State on many cores
     ScrRingFull "scr_ring_full" "No core of the replicated shard takes packets fast enough: all their rings are full, or there is no core.";
-    ScrHandover "scr_handover" "A core takes over the state of another, and histories hold no more until it has; or the packet came to that core, and no other gave its state in time.";
-    ScrRestarted "scr_restarted" "Who sequences has begun to count anew, since so many packets one after the other have numbers that were passed long ago: nothing is decided until they are past those, or kronod is restarted.";
+    ScrHandover "scr_handover" "A core takes over the state of another, and histories hold no more until it has.";
     ScrLate "scr_late" "A sequenced packet came when its core had given it up already, or its history does not follow on what the core knows.";
     // Bidirectional Forwarding Detection
     BfdTtlBad "bfd_ttl_bad" "The time to live of a BFD packet is not 255, so that it may come from beyond the link (RFC 5881, 5).";

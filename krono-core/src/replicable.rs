@@ -56,11 +56,6 @@ pub trait Replicable: Program<Record: Shipped> {
     /// The name in configuration and on screen.
     const NAME: &'static str;
 
-    /// Whether `touch` never asks to be called again. Then places are asked for a few records ahead of
-    /// the one that is stepped on, rather than all before the first, so that stepping and waiting for
-    /// memory go on at the same time.
-    const TOUCHES_ONCE: bool = false;
-
     /// When the packet of a record came, for a program that has ticks. The runner lets time pass to
     /// here before it steps on the record.
     #[inline]

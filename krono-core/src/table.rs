@@ -153,28 +153,6 @@ fn matching_scalar(tags: &[u16; SLOTS], tag: u16) -> u8 {
 #[cfg(not(target_arch = "x86_64"))]
 use matching_scalar as matching;
 
-/// One bit for each byte of `words` that equals `byte`, that of the lowest of the first word lowest.
-#[inline(always)]
-#[cfg(target_arch = "x86_64")]
-pub fn equal_bytes(words: [u64; 2], byte: u8) -> u32 {
-    use std::arch::x86_64::*;
-    // SAFETY: SSE2 is part of x86_64.
-    unsafe {
-        let bytes = _mm_set_epi64x(words[1].cast_signed(), words[0].cast_signed());
-        let equal = _mm_cmpeq_epi8(bytes, _mm_set1_epi8(byte.cast_signed()));
-        _mm_movemask_epi8(equal).cast_unsigned()
-    }
-}
-
-/// One bit for each byte of `words` that equals `byte`, that of the lowest of the first word lowest.
-#[cfg(any(test, not(target_arch = "x86_64")))]
-pub fn equal_bytes_scalar(words: [u64; 2], byte: u8) -> u32 {
-    let bytes = words.into_iter().rev().flat_map(u64::to_be_bytes);
-    bytes.fold(0, |mask, other| mask << 1 | u32::from(other == byte))
-}
-#[cfg(not(target_arch = "x86_64"))]
-pub use equal_bytes_scalar as equal_bytes;
-
 /// One bit for each of `words` that equals `word`.
 #[inline(always)]
 #[cfg(target_feature = "avx2")]
@@ -637,21 +615,6 @@ mod tests {
                 let values = std::array::from_fn(|at| hash_of(round << 8 | at as u32) as u32);
                 let value = value_of(&words, &values, word);
                 assert_eq!(value, value_of_scalar(&words, &values, word), "{words:x?} {word:x}");
-            }
-        }
-    }
-
-    #[test]
-    fn simd_and_scalar_find_the_same_bytes() {
-        for round in 0..10_000 {
-            let words = [0, 1].map(|at| {
-                let few = (0..8).map(|byte| hash_of(round * 16 + at * 8 + byte) as usize % 4);
-                few.fold(0, |word: u64, pick| word << 8 | [0, 0x7f, 0x80, 0xff][pick])
-            });
-            for byte in [0, 1, 0x7f, 0x80, 0xff] {
-                let found = equal_bytes(words, byte);
-                assert_eq!(found, equal_bytes_scalar(words, byte), "{words:x?} {byte:x}");
-                assert_eq!(found & 1 != 0, words[0] as u8 == byte);
             }
         }
     }

@@ -13,7 +13,7 @@ use crate::bfd::Board;
 use crate::scr::Membership;
 
 /// What is worth waking somebody for.
-const ALARMING: [DropReason; 14] = [
+const ALARMING: [DropReason; 13] = [
     DropReason::SessionsFull,
     DropReason::SubscribersFull,
     DropReason::PortsExhausted,
@@ -22,7 +22,6 @@ const ALARMING: [DropReason; 14] = [
     DropReason::TxFull,
     DropReason::ScrRingFull,
     DropReason::ScrHandover,
-    DropReason::ScrRestarted,
     DropReason::HaDigest,
     DropReason::HaVersion,
     DropReason::HaLayout,

@@ -52,7 +52,7 @@ fn histories_that_do_not_fit_or_are_too_short() {
     check(
         "{ program: conntrack, workers: [ 1 ], sequencer: { history: 2184 } }",
         &[
-            "scr.sequencer.history: a history of 2184 records of 30 bytes takes 65536 bytes beside a \
+            "scr.sequencer.history: a history of 2184 records of 30 bytes takes 65544 bytes beside a \
            packet, and there are 65528; expected 2183 records at most",
         ],
     );
@@ -79,12 +79,12 @@ fn tables_that_do_not_fit_in_memory() {
             .map_or_else(|m| m.to_string(), |_| String::new())
     };
     // Sets of 64 bytes, each made for four sources, in four replicas and
-    // the two that carry states.
+    // the one that carries states.
     let workers = "workers: [ 1, 2, 3, 4 ]";
     assert_eq!(said(&format!("{{ program: ddos, {workers}, ddos: {{ sources: 16M }} }}")), "");
     assert_eq!(
         said(&format!("{{ program: ddos, {workers}, ddos: {{ sources: 64M }} }}")),
-        "k.yaml:7: shards[0].scr.ddos.sources: 512M of packet buffers and 6G of tables do not \
+        "k.yaml:7: shards[0].scr.ddos.sources: 512M of packet buffers and 5G of tables do not \
          fit in memory; expected at most 4G together"
     );
 }

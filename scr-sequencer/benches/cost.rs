@@ -21,7 +21,6 @@ use rand::{RngExt, SeedableRng};
 use rand_distr::Zipf;
 use scr_sequencer::Replicable;
 use scr_sequencer::programs::{bucket, conntrack, ddos, heavy, knock};
-use scr_sequencer::replicated::{Waiting, touch_ahead, touch_first};
 use zerocopy::IntoBytes;
 
 /// Frames in a burst, and cores: so many records are probed before the first is stepped on.
@@ -131,16 +130,14 @@ impl<P: Replicable> Bench for On<P> {
 /// All packets in bursts, from headers to verdict.
 #[inline(never)]
 fn decide<P: Replicable>(program: &mut P, packets: &[Packet]) {
-    let mut waiting = all_waiting::<P>(BURST);
+    let mut waiting = [(P::Record::default(), P::Probe::default()); BURST];
     for burst in packets.chunks(BURST) {
-        let waiting = &mut waiting[..burst.len()];
-        for (waiting, (meta, side, now)) in waiting.iter_mut().zip(burst) {
-            waiting.set(program, &P::record(meta, *side, *now));
+        for ((record, probe), (meta, side, now)) in waiting.iter_mut().zip(burst) {
+            *record = P::record(meta, *side, *now);
+            *probe = program.probe(record);
         }
-        touch_first(program, waiting);
-        for at in 0..waiting.len() {
-            touch_ahead(program, waiting, at);
-            let Waiting { record, probe } = &waiting[at];
+        touch_all(program, &mut waiting[..burst.len()]);
+        for (record, probe) in &waiting[..burst.len()] {
             black_box(program.step(record, probe, &mut ()));
         }
     }
@@ -149,24 +146,29 @@ fn decide<P: Replicable>(program: &mut P, packets: &[Packet]) {
 /// All records in bursts, for the state alone.
 #[inline(never)]
 fn replay<P: Replicable>(program: &mut P, records: &[P::Record]) {
-    let mut waiting = all_waiting::<P>(BURST * CORES);
+    let mut waiting = [(P::Record::default(), P::Probe::default()); BURST * CORES];
     for burst in records.chunks(BURST * CORES) {
-        let waiting = &mut waiting[..burst.len()];
-        for (waiting, record) in waiting.iter_mut().zip(burst) {
-            waiting.set(program, record);
+        for ((waiting, probe), record) in waiting.iter_mut().zip(burst) {
+            (*waiting, *probe) = (*record, program.probe(record));
         }
-        touch_first(program, waiting);
-        for at in 0..waiting.len() {
-            touch_ahead(program, waiting, at);
-            let Waiting { record, probe } = &waiting[at];
+        touch_all(program, &mut waiting[..burst.len()]);
+        for (record, probe) in &waiting[..burst.len()] {
             program.follow(record, probe);
         }
     }
 }
 
-fn all_waiting<P: Replicable>(records: usize) -> Vec<Waiting<P>> {
-    let nothing = |_| Waiting { record: P::Record::default(), probe: P::Probe::default() };
-    (0..records).map(nothing).collect()
+#[inline(always)]
+fn touch_all<P: Replicable>(program: &P, waiting: &mut [(P::Record, P::Probe)]) {
+    for look in 0.. {
+        let mut goes_on = false;
+        for (record, probe) in &mut *waiting {
+            goes_on |= program.touch(record, probe, look);
+        }
+        if !goes_on {
+            return;
+        }
+    }
 }
 
 fn ddos() -> ddos::Ddos {

@@ -1,4 +1,4 @@
-//! What numbering a packet costs, its history included: one turn of `next_core`, `number` and
+//! What numbering a packet costs, its history included: one turn of `next_core`, `assign` and
 //! `room::write`, into private areas that lie as far apart as those of packet buffers.
 //!
 //! ```text
@@ -18,7 +18,7 @@ use krono_core::packet::Side;
 use krono_core::time::Moment;
 use scr_sequencer::Shipped;
 use scr_sequencer::room;
-use scr_sequencer::sequencer::{NUMBERED_MAX, Sequencer};
+use scr_sequencer::sequencer::Sequencer;
 
 const PACKETS: usize = 7 * 64;
 
@@ -34,16 +34,11 @@ fn number<R: Shipped>(criterion: &mut Criterion, cores: usize) {
     group.throughput(Throughput::Elements(PACKETS as u64));
     group.bench_function(name, |bencher| {
         bencher.iter(|| {
-            for burst in buffers.chunks_mut(STRIDE * NUMBERED_MAX) {
-                let numbered: [_; NUMBERED_MAX] = std::array::from_fn(|_| {
-                    black_box(sequencer.next_core());
-                    sequencer.number(black_box(R::default()), Moment(1))
-                });
-                for (buffer, numbered) in burst.chunks_exact_mut(STRIDE).zip(&numbered) {
-                    let (header, history) =
-                        (numbered.header(Side::Inside), sequencer.history(numbered));
-                    room::write(&mut buffer[..bytes], &header, history);
-                }
+            for buffer in buffers.chunks_exact_mut(STRIDE) {
+                black_box(sequencer.next_core());
+                let assigned = sequencer.assign(black_box(R::default()), Moment(1));
+                let header = assigned.header(Side::Inside);
+                room::write(&mut buffer[..bytes], &header, assigned.history);
             }
             black_box(&mut buffers);
         });

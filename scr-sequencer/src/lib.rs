@@ -21,7 +21,7 @@ pub mod history;
 pub mod log;
 pub mod programs;
 pub mod recovery;
-pub mod replicated;
+mod replicated;
 pub mod room;
 pub mod sequencer;
 pub mod trial;

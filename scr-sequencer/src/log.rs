@@ -33,8 +33,6 @@ pub trait Word: Debug {
     fn store(&self, value: u64, order: Ordering);
     /// Writes it if it is 0, and says what it is then.
     fn set_once(&self, value: u64) -> u64;
-    /// Writes `to` if it is `from`; false if it is not.
-    fn exchange(&self, from: u64, to: u64) -> bool;
 }
 
 /// The atomics of the standard library.
@@ -70,10 +68,6 @@ impl Word for AtomicU64 {
             Ok(_) => value,
             Err(present) => present,
         }
-    }
-
-    fn exchange(&self, from: u64, to: u64) -> bool {
-        self.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
@@ -152,13 +146,6 @@ impl<R: Shipped, M: Memory> Log<R, M> {
     #[inline]
     pub fn lose(&self, sequence: u64) {
         self.slot(sequence)[0].store(sequence << 2 | LOST, Ordering::Release);
-    }
-
-    /// The latest packet that this core has said anything of, 0 if of none. Anybody may ask, who has time
-    /// to look at all slots.
-    pub fn newest(&self) -> u64 {
-        let tags = self.words.iter().step_by(Self::STRIDE).map(|tag| tag.load(Ordering::Acquire));
-        tags.filter(|tag| tag & 3 != WRITING).map(|tag| tag >> 2).max().unwrap_or(0)
     }
 
     /// What this core knows of a packet. Anybody may ask.

@@ -18,16 +18,6 @@
 //!   The core that is furthest ahead never finds one overwritten: it goes on, and all others can.
 //! * *A core that does not poll any more.* After so many polls in vain it is expelled: the others
 //!   go on without it, and if it comes back it must take over a state first.
-//! * *It goes on in that very moment.* What counts of an expelled core's log ends where the first one
-//!   to look, after it was expelled, finds its end, for all alike. The expelled core says what it knows,
-//!   looks whether it is expelled, and only then steps on anything ([`Member::confirm`]): with a
-//!   sequentially consistent fence between on both sides, either it sees that it is expelled, or the end
-//!   is behind what it said. So it steps on nothing that others leave out.
-//! * *All are expelled, or the one that is furthest ahead.* Who is expelled expels nobody, so one is not.
-//!   Who is expelled and furthest ahead says that it waits for the next packet, so that those come past
-//!   it which have none.
-//! * *A core that is back says what others did not wait for.* It takes for lost what any other had said
-//!   something of when it came back.
 //!
 //! What a core has said it has lost stays lost to it. A packet that arrives behind that is dropped,
 //! since others may have left it out.
@@ -57,8 +47,6 @@ pub struct Group<R, M: Memory = Atomics> {
     members: Box<[CachePadded<Published<R, M>>]>,
     /// One more than the number of the last packet before the group began; 0 as long as it has not.
     began: M::Word,
-    /// A bit for each core that is waited for no more. Never all of them.
-    expelled: M::Word,
     patience: Patience,
 }
 
@@ -70,90 +58,23 @@ struct Published<R, M: Memory> {
     applied: M::Word,
     /// It waits for what the others say of the packets up to this one; 0: for nothing.
     wanted: M::Word,
-    /// If it is expelled, one more than the last packet of its log that counts, or 0 if that has not been
-    /// found yet; and in the bits above [`NUMBER`] how often it has come back.
-    end: M::Word,
+    /// Not 0: it is waited for no more.
+    expelled: M::Word,
 }
-
-/// The bits of a number in [`Published::end`]: enough for 28 years at 20 million packets a second.
-const NUMBER: u64 = (1 << 54) - 1;
 
 impl<R: Shipped, M: Memory> Group<R, M> {
     /// A group of `cores`, each of which remembers `slots` packets.
-    ///
-    /// # Panics
-    /// If there are more than 64 cores.
     pub fn new(cores: usize, slots: usize, patience: Patience) -> Arc<Self> {
-        assert!(cores <= u64::BITS as usize, "a group has a bit for each core");
         let member = |_| {
             CachePadded::new(Published {
                 log: Log::new(slots),
                 applied: M::Word::zero(),
                 wanted: M::Word::zero(),
-                end: M::Word::zero(),
+                expelled: M::Word::zero(),
             })
         };
-        let members = (0..cores).map(member).collect();
-        let [began, expelled] = [(); 2].map(|()| M::Word::zero());
-        Arc::new(Group { members, began, expelled, patience })
-    }
-
-    #[inline]
-    fn has_expelled(&self, core: usize) -> bool {
-        self.expelled.load(Ordering::Acquire) >> core & 1 != 0
-    }
-
-    /// Expels a core, unless `by` is expelled itself.
-    fn expel(&self, core: usize, by: usize) {
-        loop {
-            let before = self.expelled.load(Ordering::Acquire);
-            if before >> by & 1 != 0 || self.expelled.exchange(before, before | 1 << core) {
-                return;
-            }
-        }
-    }
-
-    /// Has a core back, whose log says nothing behind its end.
-    fn readmit(&self, core: usize) {
-        loop {
-            let before = self.expelled.load(Ordering::Acquire);
-            if self.expelled.exchange(before, before & !(1 << core)) {
-                break;
-            }
-        }
-        let end = &self.members[core].end;
-        let times = end.load(Ordering::Relaxed) & !NUMBER;
-        end.store(times.wrapping_add(NUMBER + 1), Ordering::Release);
-    }
-
-    /// One more than the last packet that counts of what an expelled core says; `None` if it is not
-    /// expelled.
-    fn end(&self, core: usize) -> Option<u64> {
-        let Published { log, end, .. } = &*self.members[core];
-        loop {
-            let before = end.load(Ordering::Acquire);
-            if !self.has_expelled(core) {
-                return None;
-            }
-            if before & NUMBER != 0 {
-                return Some(before & NUMBER);
-            }
-            M::fence(Ordering::SeqCst);
-            end.exchange(before, before | (log.newest() + 1) & NUMBER);
-        }
-    }
-
-    /// What a core says of a packet, as far as it counts.
-    fn read(&self, core: usize, sequence: u64) -> Entry<R> {
-        let log = &self.members[core].log;
-        let seen = log.read(sequence);
-        M::fence(Ordering::SeqCst);
-        match self.end(core) {
-            None => seen,
-            Some(end) if sequence >= end => Entry::Lost,
-            // All that is before the end was there when that was found.
-            Some(_) => log.read(sequence),
-        }
+        let (members, began) = ((0..cores).map(member).collect(), M::Word::zero());
+        Arc::new(Group { members, began, patience })
     }
 
     /// The packet before the first one of the group; 0 as long as it has none.
@@ -170,6 +91,13 @@ impl<R: Shipped, M: Memory> Group<R, M> {
     }
 }
 
+impl<R: Shipped, M: Memory> Published<R, M> {
+    #[inline]
+    fn is_expelled(&self) -> bool {
+        self.expelled.load(Ordering::Acquire) != 0
+    }
+}
+
 /// A core's place in its group.
 #[derive(Debug)]
 pub struct Member<R, M: Memory = Atomics> {
@@ -182,11 +110,6 @@ pub struct Member<R, M: Memory = Atomics> {
     /// Up to here the log says of every packet whether this core has it. Not before `handed`, and
     /// no further ahead of `applied` than the log is long.
     published: u64,
-    /// Up to here it stands in the log: all, but for the burst that is at hand.
-    logged: u64,
-    /// What is not behind this packet is lost to this core, whether it comes or not: others may have left
-    /// it out while this one was expelled.
-    lost_to: u64,
     /// The packet whose turn has not come yet.
     pending: Option<Pending>,
     /// Polls without progress: of a search, and of a core without packets.
@@ -237,18 +160,9 @@ enum Answer<R> {
 impl<R: Shipped, M: Memory> Member<R, M> {
     /// The place of `core` in `group`; nobody else may have it.
     pub fn new(group: Arc<Group<R, M>>, core: usize) -> Self {
-        Member {
-            group,
-            core,
-            handed: 0,
-            applied: 0,
-            published: 0,
-            logged: 0,
-            lost_to: 0,
-            pending: None,
-            fruitless: 0,
-            idle: 0,
-        }
+        let (handed, applied, published) = (0, 0, 0);
+        let (pending, fruitless, idle) = (None, 0, 0);
+        Member { group, core, handed, applied, published, pending, fruitless, idle }
     }
 
     /// The last packet whose record was handed on.
@@ -258,37 +172,8 @@ impl<R: Shipped, M: Memory> Member<R, M> {
     }
 
     /// Whether the others go on without it.
-    #[inline]
     pub fn is_expelled(&self) -> bool {
-        self.group.has_expelled(self.core)
-    }
-
-    /// Publishes the record of the next packet of those that were handed on, unless it did before.
-    #[inline]
-    pub fn know(&mut self, sequence: u64, record: &R) {
-        if sequence > self.logged {
-            debug_assert_eq!(sequence, self.logged + 1, "a log has no gaps");
-            self.own().log.know(sequence, record);
-            self.logged = sequence;
-        }
-    }
-
-    /// Whether what this core has said of packets so far counts, so that they may be stepped on, when all
-    /// that was handed on is published: not if it is expelled. Then it goes back to where its state is,
-    /// and must take over another's.
-    #[must_use]
-    pub fn confirm(&mut self) -> bool {
-        M::fence(Ordering::SeqCst);
-        let holds = !self.is_expelled();
-        if !holds {
-            self.handed = self.applied;
-        }
-        holds
-    }
-
-    /// Whether some core is ahead of this one, so that it has a state for it.
-    pub fn is_passed(&self) -> bool {
-        self.group.foremost().1 > self.applied
+        self.own().is_expelled()
     }
 
     #[inline]
@@ -317,14 +202,14 @@ impl<R: Shipped, M: Memory> Member<R, M> {
             && self.published != 0
             && first <= self.handed + 1
             && self.handed < carried.sequence
-            && self.handed >= self.lost_to
-            && !self.is_expelled();
+            && !self.own().is_expelled();
         if !is_next {
             return self.offer_after_loss(carried, found);
         }
         if carried.sequence > self.reach() {
             return Turn::Wait;
         }
+        self.know(carried, carried.sequence - 1);
         self.published = carried.sequence;
         self.hand_on(carried)
     }
@@ -337,10 +222,11 @@ impl<R: Shipped, M: Memory> Member<R, M> {
     }
 
     /// Publishes what the history says of packets that nothing was said of yet, up to `last`.
-    fn know_history(&mut self, carried: &Carried<'_, R>, last: u64) {
+    #[inline]
+    fn know(&mut self, carried: &Carried<'_, R>, last: u64) {
         let new = carried.history.newest((carried.sequence - 1 - self.published) as usize);
         for (sequence, record) in (self.published + 1..=last).zip(new.iter()) {
-            self.know(sequence, record);
+            self.own().log.know(sequence, record);
             self.published = sequence;
         }
     }
@@ -350,7 +236,7 @@ impl<R: Shipped, M: Memory> Member<R, M> {
         let last = last.min(self.reach());
         for sequence in self.published + 1..=last {
             self.own().log.lose(sequence);
-            (self.published, self.logged) = (sequence, sequence);
+            self.published = sequence;
         }
     }
 
@@ -360,8 +246,7 @@ impl<R: Shipped, M: Memory> Member<R, M> {
         carried: &Carried<'_, R>,
         found: &mut impl FnMut(u64, Option<&R>),
     ) -> Turn {
-        if self.is_expelled() {
-            self.ask_to_be_passed();
+        if self.own().is_expelled() {
             return Turn::Behind;
         }
         let first = carried.sequence - carried.history.len() as u64;
@@ -370,13 +255,11 @@ impl<R: Shipped, M: Memory> Member<R, M> {
             let is_early = carried.sequence <= self.own().log.slots();
             self.begin_behind(if is_early { 0 } else { first - 1 });
         }
-        let is_lost = carried.sequence <= self.lost_to;
         let lost_to = match self.pending {
             Some(pending) if pending.sequence == carried.sequence => pending.lost_to,
             _ if carried.sequence <= self.published => return Turn::Late,
-            _ if is_lost => carried.sequence,
             // What this core has called lost, others may have left out: its record comes too late.
-            _ => (first - 1).max(self.published).max(self.lost_to),
+            _ => (first - 1).max(self.published),
         };
         self.pending = Some(Pending { sequence: carried.sequence, lost_to });
         if self.applied != self.handed {
@@ -385,22 +268,18 @@ impl<R: Shipped, M: Memory> Member<R, M> {
         loop {
             // All is published before anything is waited for, since others may wait for this.
             self.lose(lost_to);
-            if self.published >= lost_to && !is_lost {
-                self.know_history(carried, (carried.sequence - 1).min(self.reach()));
+            if self.published >= lost_to {
+                self.know(carried, (carried.sequence - 1).min(self.reach()));
             }
             match self.search(lost_to, found) {
                 Search::Done if self.handed < lost_to => {}
-                Search::Done if is_lost => {
-                    self.pending = None;
-                    return Turn::Late;
-                }
                 Search::Done if carried.sequence > self.reach() => return Turn::Wait,
                 Search::Done => break,
                 Search::Open => return Turn::Wait,
                 Search::Behind => return Turn::Behind,
             }
         }
-        self.know_history(carried, carried.sequence - 1);
+        self.know(carried, carried.sequence - 1);
         self.pending = None;
         self.published = carried.sequence;
         self.hand_on(carried)
@@ -410,8 +289,15 @@ impl<R: Shipped, M: Memory> Member<R, M> {
     /// behind `last`: what was before, nobody can know.
     fn begin_behind(&mut self, last: u64) {
         let began = self.group.began.set_once(last + 1) - 1;
-        (self.handed, self.published, self.logged) = (began, began, began);
+        (self.handed, self.published) = (began, began);
         self.stepped();
+    }
+
+    /// Publishes the record of the packet that was handed on last but for its own record, which is
+    /// known only when it is parsed.
+    #[inline]
+    pub fn know_own(&self, sequence: u64, record: &R) {
+        self.own().log.know(sequence, record);
     }
 
     /// Says that all that was handed on has been stepped on.
@@ -430,10 +316,6 @@ impl<R: Shipped, M: Memory> Member<R, M> {
                 began => self.begin_behind(began - 1),
             }
         }
-        if self.is_expelled() {
-            self.ask_to_be_passed();
-            return Search::Behind;
-        }
         let others = self.group.members.iter().map(|member| member.wanted.load(Ordering::Relaxed));
         let wanted = others.max().unwrap_or(0);
         if self.published < wanted {
@@ -446,17 +328,8 @@ impl<R: Shipped, M: Memory> Member<R, M> {
         self.search(self.published, found)
     }
 
-    /// Has cores without packets come past this one, which is expelled and needs the state of one that is
-    /// ahead.
-    fn ask_to_be_passed(&self) {
-        self.own().wanted.store(self.applied + 1, Ordering::Relaxed);
-    }
-
     /// Asks the others for the packets up to `last`, as far as it was published that they are lost.
     fn search(&mut self, last: u64, found: &mut impl FnMut(u64, Option<&R>)) -> Search {
-        if self.handed < last.min(self.published) && !self.confirm() {
-            return Search::Behind;
-        }
         while self.handed < last.min(self.published) {
             let sequence = self.handed + 1;
             match self.ask(sequence) {
@@ -480,11 +353,11 @@ impl<R: Shipped, M: Memory> Member<R, M> {
     /// give up.
     fn ask(&self, sequence: u64) -> Answer<R> {
         let (mut is_open, mut is_forgotten) = (false, false);
-        for core in 0..self.group.members.len() {
-            match self.group.read(core, sequence) {
+        for other in &self.group.members {
+            match other.log.read(sequence) {
                 Entry::Known(record) => return Answer::Found(record),
                 Entry::Lost => {}
-                Entry::NotYet => is_open = true,
+                Entry::NotYet => is_open |= !other.is_expelled(),
                 Entry::Overwritten => is_forgotten = true,
             }
         }
@@ -502,9 +375,9 @@ impl<R: Shipped, M: Memory> Member<R, M> {
             return;
         }
         self.fruitless = 0;
-        for core in 0..self.group.members.len() {
-            if self.group.read(core, sequence) == Entry::NotYet {
-                self.group.expel(core, self.core);
+        for other in &self.group.members {
+            if other.log.read(sequence) == Entry::NotYet {
+                other.expelled.store(1, Ordering::Release);
             }
         }
     }
@@ -517,24 +390,12 @@ impl<R: Shipped, M: Memory> Member<R, M> {
         assert!(applied >= self.handed, "a state is taken over from a core that is ahead");
         self.handed = applied;
         self.stepped();
-        let end = self.group.end(self.core);
-        if let Some(end) = end {
-            // What it said behind its end counts for nobody.
-            (end..=self.logged).for_each(|sequence| self.own().log.lose(sequence));
-        }
         // Of those further back the log says nothing, which reads as forgotten.
-        self.published = self.logged.max(applied.saturating_sub(self.own().log.slots()));
+        self.published = self.published.max(applied.saturating_sub(self.own().log.slots()));
         self.lose(applied);
         self.pending = self.pending.filter(|pending| pending.sequence > applied);
         self.fruitless = 0;
         self.own().wanted.store(0, Ordering::Relaxed);
-        if end.is_none() {
-            return;
-        }
-        self.group.readmit(self.core);
-        // Who decides without this core now has said something of that packet before.
-        M::fence(Ordering::SeqCst);
-        let others = self.group.members.iter().enumerate().filter(|(core, _)| *core != self.core);
-        self.lost_to = others.map(|(_, other)| other.log.newest()).max().unwrap_or(0);
+        self.own().expelled.store(0, Ordering::Release);
     }
 }

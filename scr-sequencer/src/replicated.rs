@@ -1,7 +1,6 @@
 //! The runner of a replica: history first, then the packet's own verdict.
 
 use arrayvec::ArrayVec;
-use krono_core::drop::DropReason;
 use krono_core::frame::BURST_MAX;
 use krono_core::packet::{PacketMeta, Side};
 use krono_core::program::{Events, Program, Slot, Translation, Verdict};
@@ -38,9 +37,6 @@ pub struct Replicated<P: Replicable> {
     stepped: usize,
     /// Of each packet that was taken: where in the window its own record is to be.
     taken: ArrayVec<Place, BURST_MAX>,
-    /// Whether it was seen that all of the window may be stepped on, and whether none of it may.
-    is_confirmed: bool,
-    is_void: bool,
     /// So many of them have their `own` record, and of so many the `step` is done, if it was due.
     parsed: usize,
     decided: usize,
@@ -50,57 +46,14 @@ pub struct Replicated<P: Replicable> {
 }
 
 /// A record that is to be stepped on.
-pub struct Waiting<P: Program> {
-    /// What is stepped on.
-    pub record: P::Record,
-    /// Where its place in memory seems to be.
-    pub probe: P::Probe,
-}
-
-impl<P: Program> Waiting<P> {
-    /// Makes this the place of a record.
-    ///
-    /// Each part is put down where it is to be: a value that is put together elsewhere and then copied
-    /// by a wide load waits for the store buffer, which costs more than stepping on most records.
-    #[inline(always)]
-    pub fn set(&mut self, program: &P, record: &P::Record) {
-        self.record = *record;
-        self.probe = program.probe(record);
-    }
-}
-
-/// So many records ahead of the one that is stepped on, places in memory are asked for: about as many
-/// lines as a core waits for at a time.
-const AHEAD: usize = 16;
-
-/// Has records ask for their places in memory, before the first is stepped on: all of them, or those
-/// that [`touch_ahead`] comes too late for.
-#[inline(always)]
-pub fn touch_first<P: Replicable>(program: &P, waiting: &mut [Waiting<P>]) {
-    let first = if P::TOUCHES_ONCE { AHEAD.min(waiting.len()) } else { waiting.len() };
-    for look in 0.. {
-        let mut goes_on = false;
-        for Waiting { record, probe } in &mut waiting[..first] {
-            goes_on |= program.touch(record, probe, look);
-        }
-        if !goes_on {
-            return;
-        }
-    }
-}
-
-/// Has the record that is to be stepped on some steps behind that at `at` ask for its place.
-#[inline(always)]
-pub fn touch_ahead<P: Replicable>(program: &P, waiting: &mut [Waiting<P>], at: usize) {
-    if P::TOUCHES_ONCE
-        && let Some(Waiting { record, probe }) = waiting.get_mut(at + AHEAD)
-    {
-        program.touch(record, probe, 0);
-    }
+struct Waiting<P: Program> {
+    record: P::Record,
+    probe: P::Probe,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    sequence: u64,
     moment: Moment,
     at: u32,
     is_for_program: bool,
@@ -121,8 +74,6 @@ impl<P: Replicable> Replicated<P> {
             filled: 0,
             stepped: 0,
             taken: ArrayVec::new(),
-            is_confirmed: false,
-            is_void: false,
             parsed: 0,
             decided: 0,
             ticked: None,
@@ -138,11 +89,6 @@ impl<P: Replicable> Replicated<P> {
     /// The last packet whose record was handed on: between bursts, the one that the state is behind.
     pub fn position(&self) -> u64 {
         self.handed
-    }
-
-    /// Whether another core of its group is ahead, so that its state can be taken over.
-    pub fn is_passed(&self) -> bool {
-        self.member.as_ref().is_none_or(Member::is_passed)
     }
 
     /// Whether the others of its group go on without it.
@@ -163,27 +109,7 @@ impl<P: Replicable> Replicated<P> {
         }
         (self.filled, self.stepped) = (0, 0);
         self.taken.clear();
-        (self.is_confirmed, self.is_void) = (false, false);
         (self.parsed, self.decided) = (0, 0);
-    }
-
-    /// Sees whether what was taken may be stepped on. If not, since the others go on without this core,
-    /// nothing of it was taken.
-    #[inline]
-    fn confirm(&mut self) {
-        if self.is_confirmed || self.filled == 0 {
-            return;
-        }
-        self.is_confirmed = true;
-        let Some(member) = &mut self.member else { return };
-        debug_assert_eq!(self.parsed, self.taken.len(), "all own records are there");
-        for (sequence, waiting) in (self.behind + 1..).zip(&self.window[..self.filled]) {
-            member.know(sequence, &waiting.record);
-        }
-        if !member.confirm() {
-            self.is_void = true;
-            self.handed = member.handed();
-        }
     }
 
     /// Looks at what the next frame of a burst carries. If its turn is `Now`, it is taken. Packets
@@ -221,16 +147,18 @@ impl<P: Replicable> Replicated<P> {
             self.behind = carried.sequence - 1 - history.len() as u64;
         }
         for record in history.iter() {
-            self.fill(record);
+            self.fill(*record);
         }
         let at = self.filled as u32;
         self.filled += 1;
-        self.taken.push(Place { moment: carried.moment, at, is_for_program: false });
+        let Carried { sequence, moment, .. } = *carried;
+        self.taken.push(Place { sequence, moment, at, is_for_program: false });
     }
 
     #[inline]
-    fn fill(&mut self, record: &P::Record) {
-        self.window[self.filled].set(&self.program, record);
+    fn fill(&mut self, record: P::Record) {
+        let probe = self.program.probe(&record);
+        self.window[self.filled] = Waiting { record, probe };
         self.filled += 1;
     }
 
@@ -247,30 +175,32 @@ impl<P: Replicable> Replicated<P> {
             Some((meta, side)) => P::record(meta, side, place.moment),
             None => P::Record::default(),
         };
-        let at = place.at as usize;
+        let (at, sequence) = (place.at as usize, place.sequence);
         self.parsed += 1;
-        self.window[at].set(&self.program, &record);
+        self.window[at] = Waiting { probe: self.program.probe(&record), record };
+        if let Some(member) = &self.member {
+            member.know_own(sequence, &record);
+        }
     }
 
     /// Has all records of the burst ask for their places in memory.
     pub fn touch_all(&mut self) {
-        self.confirm();
-        touch_first(&self.program, &mut self.window[self.stepped..self.filled]);
+        for look in 0.. {
+            let mut goes_on = false;
+            for Waiting { record, probe } in &mut self.window[self.stepped..self.filled] {
+                goes_on |= self.program.touch(record, probe, look);
+            }
+            if !goes_on {
+                return;
+            }
+        }
     }
 
     /// Steps on what waits in the window before `end`, for the state alone.
     #[inline]
     fn replay(&mut self, end: usize) {
-        self.confirm();
-        if self.is_void {
-            self.stepped = end;
-            return;
-        }
-        let Self { program, ticked, is_behind, window, filled, .. } = self;
-        let window = &mut window[..*filled];
-        for at in self.stepped..end {
-            touch_ahead(program, window, at);
-            let Waiting { record, probe } = &window[at];
+        let Self { program, ticked, is_behind, .. } = self;
+        for Waiting { record, probe } in &self.window[self.stepped..end] {
             let_time_pass(program, record, ticked, is_behind, &mut ());
             program.follow(record, probe);
         }
@@ -392,13 +322,8 @@ impl<P: Replicable> Program for Replicated<P> {
             }
         };
         self.replay(place.at as usize);
-        if self.is_void {
-            self.stepped += 1;
-            return Verdict::Drop(DropReason::ScrLate);
-        }
-        let Self { program, ticked, is_behind, window, filled, .. } = self;
-        touch_ahead(program, &mut window[..*filled], place.at as usize);
-        let Waiting { record, probe } = &window[place.at as usize];
+        let Self { program, ticked, is_behind, .. } = self;
+        let Waiting { record, probe } = &self.window[place.at as usize];
         let_time_pass(program, record, ticked, is_behind, events);
         self.stepped += 1;
         program.step(record, probe, events)

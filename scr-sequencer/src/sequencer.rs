@@ -4,12 +4,9 @@
 //! before, so with N cores N − 1 of them, fewer at the start; more when the core was passed over
 //! because its ring was full; and as many as it takes when cores come and go.
 //!
-//! A packet is numbered in two steps, [`Sequencer::next_core`] and [`Sequencer::number`], with the
+//! A packet is numbered in two steps, [`Sequencer::next_core`] and [`Sequencer::assign`], with the
 //! question in between whether the core's ring takes it. What no ring takes is dropped before it is
 //! numbered: no record of it exists, and no state lacks it.
-//!
-//! Its history is read behind all packets of a burst ([`Sequencer::history`]): a wide load of records
-//! that were stored one by one just before would wait until all of them have left the store buffer.
 
 use krono_core::packet::Side;
 use krono_core::time::Moment;
@@ -42,27 +39,26 @@ pub struct Sequencer<R> {
     sent: [u64; CORES_MAX],
 }
 
-/// Packets that may be numbered at most before the history of the first one is read: a burst.
-pub const NUMBERED_MAX: usize = 64;
-
 /// A packet that has its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Numbered {
+pub struct Assigned<'a, R> {
     /// The core that gets it.
     pub core: usize,
     /// Its number.
     pub sequence: u64,
     /// Its moment, as handed in.
     pub moment: Moment,
-    /// The core's packet before, behind which its history begins.
-    pub behind: u64,
+    /// How often cores had joined or left before it.
+    pub epoch: u32,
+    /// The records since the core's packet before, oldest first.
+    pub history: &'a [R],
 }
 
-impl Numbered {
+impl<R> Assigned<'_, R> {
     /// What is written beside the packet, which arrived at `side`.
     #[inline]
     pub const fn header(&self, side: Side) -> Header {
-        Header { sequence: self.sequence, moment: self.moment, side }
+        Header { sequence: self.sequence, moment: self.moment, epoch: self.epoch, side }
     }
 }
 
@@ -109,9 +105,8 @@ impl<R: Shipped> Sequencer<R> {
             return Err(Refused::NoSuchCore(CORES_MAX));
         }
         check_cores(cores, history_max)?;
-        // The newest record, and those of packets that were numbered meanwhile, are not of a packet's
-        // history, and must not take the oldest's place.
-        let half = (history_max + NUMBERED_MAX).next_power_of_two();
+        // The newest record is not of its own packet's history, and must not take the oldest's place.
+        let half = (history_max + 1).next_power_of_two();
         Ok(Sequencer {
             records: vec![R::default(); 2 * half].into(),
             mask: half as u64 - 1,
@@ -136,10 +131,11 @@ impl<R: Shipped> Sequencer<R> {
     /// # Panics
     /// If no core is active.
     #[inline]
-    pub fn number(&mut self, record: R, moment: Moment) -> Numbered {
+    pub fn assign(&mut self, record: R, moment: Moment) -> Assigned<'_, R> {
         assert!(self.active != 0, "a packet was numbered that no core gets");
         let core = self.next;
         let sequence = self.last + 1;
+        let epoch = self.epoch;
         let behind = std::mem::replace(&mut self.sent[core], sequence);
         let half = self.records.len() / 2;
         let at = (sequence & self.mask) as usize;
@@ -147,16 +143,9 @@ impl<R: Shipped> Sequencer<R> {
         self.records[half + at] = record;
         self.last = sequence;
         self.turn();
-        Numbered { core, sequence, moment, behind }
-    }
-
-    /// The records since the core's packet before, oldest first. No more than [`NUMBERED_MAX`] packets
-    /// may have been numbered, this one included.
-    #[inline]
-    pub fn history(&self, packet: &Numbered) -> &[R] {
-        debug_assert!(self.last - packet.sequence < NUMBERED_MAX as u64, "its records may be gone");
-        let from = ((packet.behind + 1) & self.mask) as usize;
-        &self.records[from..from + (packet.sequence - 1 - packet.behind) as usize]
+        let from = ((behind + 1) & self.mask) as usize;
+        let history = &self.records[from..from + (sequence - 1 - behind) as usize];
+        Assigned { core, sequence, moment, epoch, history }
     }
 
     /// Passes over the core whose turn it is, since its ring takes nothing: it is the next one's.

@@ -7,7 +7,7 @@ use krono_core::time::Moment;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use scr_sequencer::room;
-use scr_sequencer::sequencer::{NUMBERED_MAX, Numbered, Refused, Sequencer};
+use scr_sequencer::sequencer::{Refused, Sequencer};
 
 type Record = zerocopy::little_endian::U64;
 
@@ -25,8 +25,6 @@ struct Run {
     next: usize,
     epoch: u32,
     left_out: Vec<usize>,
-    /// Packets whose histories are still to be read.
-    numbered: Vec<Numbered>,
 }
 
 impl Run {
@@ -44,7 +42,6 @@ impl Run {
             next: 0,
             epoch: 0,
             left_out: vec![],
-            numbered: vec![],
             rng,
         }
     }
@@ -92,35 +89,22 @@ impl Run {
 
     fn assign(&mut self) {
         assert_eq!(self.sequencer.next_core(), Some(self.next));
-        let (record, moment) =
-            (self.rng.random::<u64>().into(), Moment(self.rng.random::<u64>() >> 2));
-        let numbered = self.sequencer.number(record, moment);
+        let (record, moment) = (self.rng.random::<u64>().into(), Moment(self.rng.random()));
+        let assigned = self.sequencer.assign(record, moment);
         let (state, _) = &mut self.states[self.next];
-        assert_eq!(numbered.core, self.next);
-        assert_eq!(numbered.sequence, self.records.len() as u64 + 1);
-        assert_eq!(numbered.behind, *state as u64);
-        self.numbered.push(numbered);
+        assert_eq!(assigned.core, self.next);
+        assert_eq!(assigned.sequence, self.records.len() as u64 + 1);
+        assert_eq!(assigned.epoch, self.epoch);
+        assert_eq!(assigned.history, &self.records[*state..], "packet {}", assigned.sequence);
+        let header = assigned.header(Side::Outside);
+        room::write(&mut self.room, &header, assigned.history);
+        let (read, carried) = room::read::<Record>(&self.room).unwrap();
+        assert_eq!(read, header);
+        assert_eq!(carried.moment, moment);
+        assert!(carried.history.iter().eq(&self.records[*state..]));
         self.records.push(record);
         *state = self.records.len();
         self.turn(self.next + 1);
-        if self.numbered.len() == NUMBERED_MAX || self.rng.random_ratio(1, 20) {
-            self.read_all();
-        }
-    }
-
-    /// Reads the histories of the packets that were numbered since.
-    fn read_all(&mut self) {
-        for numbered in std::mem::take(&mut self.numbered) {
-            let Numbered { sequence, behind, moment, .. } = numbered;
-            let expected = &self.records[behind as usize..sequence as usize - 1];
-            let (header, history) =
-                (numbered.header(Side::Outside), self.sequencer.history(&numbered));
-            assert_eq!(history, expected, "packet {sequence}");
-            room::write(&mut self.room, &header, history);
-            let (read, carried) = room::read::<Record>(&self.room, sequence).unwrap();
-            assert_eq!((read, carried.moment), (header, moment));
-            assert!(carried.history.iter().eq(expected));
-        }
     }
 
     fn leave(&mut self) {
@@ -190,7 +174,6 @@ fn no_core_lacks_a_record_or_gets_one_twice() {
             left_out +=
                 run.states.iter().filter(|(state, is_active)| *state > 0 && !is_active).count();
         }
-        run.read_all();
         packets += run.records.len();
     }
     println!("{packets} packets");
@@ -202,9 +185,10 @@ fn histories_are_one_less_than_cores_but_for_the_first() {
     for cores in 1..=64 {
         let mut sequencer = Sequencer::<Record>::new(cores, cores - 1).unwrap();
         for packet in 0..3 * cores {
-            let numbered = sequencer.number(0.into(), Moment(0));
-            assert_eq!(numbered.core, packet % cores);
-            assert_eq!(sequencer.history(&numbered).len(), packet.min(cores - 1));
+            let assigned = sequencer.assign(0.into(), Moment(0));
+            assert_eq!(assigned.core, packet % cores);
+            assert_eq!(assigned.history.len(), packet.min(cores - 1));
+            assert_eq!(assigned.epoch, 0);
         }
     }
 }
@@ -219,7 +203,7 @@ fn what_histories_cannot_do_is_refused_with_numbers() {
     let mut sequencer = Sequencer::<Record>::new(2, 5).unwrap();
     assert_eq!(refused(sequencer.activate(64, 0)).as_deref(), Some(no_such));
     for _ in 0..5 {
-        sequencer.number(0.into(), Moment(0));
+        sequencer.assign(0.into(), Moment(0));
     }
     let too_old = "core 2 has the state behind packet 0, and its first packet would need a history \
                    of 6 records, more than the limit of 5; a newer state must be copied";

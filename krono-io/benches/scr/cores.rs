@@ -9,7 +9,6 @@ use krono_core::shard::{Action, Outcomes, Scratch, Shard};
 use krono_core::time::Moment;
 use krono_io::{Burst, Clock, PipeIn, PipeOut, Pool, TxQueue, pipe};
 use scr_sequencer::recovery::Turn;
-use scr_sequencer::replicated::{Waiting, touch_ahead, touch_first};
 use scr_sequencer::sequencer::Sequencer;
 use scr_sequencer::{Replicable, Replicated, room};
 
@@ -94,7 +93,7 @@ impl<P: Replicable> Core<Replicated<P>> {
         shard.program.begin();
         let mut now = Moment(0);
         for mbuf in burst.iter() {
-            let (header, carried) = room::read(mbuf.private(), 0).expect("the sequencer wrote it");
+            let (header, carried) = room::read(mbuf.private()).expect("the sequencer wrote it");
             now = header.moment;
             let turn = shard.program.offer(&carried, &mut |_| {});
             assert!(matches!(turn, Turn::Now(_)), "nothing is lost");
@@ -243,16 +242,14 @@ where
 
 #[inline(never)]
 fn decide_all<P: Replicable>(program: &mut P, trace: &Trace, moment: impl Fn(usize) -> Moment) {
-    let mut waiting = all_waiting::<P>(BURST);
+    let mut waiting = [(P::Record::default(), P::Probe::default()); BURST];
     for (burst, metas) in trace.metas.chunks(BURST).enumerate() {
-        let waiting = &mut waiting[..metas.len()];
-        for (waiting, meta) in waiting.iter_mut().zip(metas) {
-            waiting.set(program, &P::record(meta, SIDE, moment(burst * BURST)));
+        for ((record, probe), meta) in waiting.iter_mut().zip(metas) {
+            *record = P::record(meta, SIDE, moment(burst * BURST));
+            *probe = program.probe(record);
         }
-        touch_first(program, waiting);
-        for at in 0..waiting.len() {
-            touch_ahead(program, waiting, at);
-            let Waiting { record, probe } = &waiting[at];
+        touch_all(program, &mut waiting[..metas.len()]);
+        for (record, probe) in &waiting[..metas.len()] {
             black_box(program.step(record, probe, &mut ()));
         }
     }
@@ -260,24 +257,29 @@ fn decide_all<P: Replicable>(program: &mut P, trace: &Trace, moment: impl Fn(usi
 
 #[inline(never)]
 fn replay_all<P: Replicable>(program: &mut P, records: &[P::Record], at_once: usize) {
-    let mut waiting = all_waiting::<P>(at_once);
+    let mut waiting = vec![(P::Record::default(), P::Probe::default()); at_once];
     for burst in records.chunks(at_once) {
-        let waiting = &mut waiting[..burst.len()];
-        for (waiting, record) in waiting.iter_mut().zip(burst) {
-            waiting.set(program, record);
+        for ((waiting, probe), record) in waiting.iter_mut().zip(burst) {
+            (*waiting, *probe) = (*record, program.probe(record));
         }
-        touch_first(program, waiting);
-        for at in 0..waiting.len() {
-            touch_ahead(program, waiting, at);
-            let Waiting { record, probe } = &waiting[at];
-            program.follow(record, probe);
+        touch_all(program, &mut waiting[..burst.len()]);
+        for (record, probe) in &waiting[..burst.len()] {
+            program.step(record, probe, &mut ());
         }
     }
 }
 
-fn all_waiting<P: Replicable>(records: usize) -> Vec<Waiting<P>> {
-    let nothing = |_| Waiting { record: P::Record::default(), probe: P::Probe::default() };
-    (0..records).map(nothing).collect()
+#[inline(always)]
+fn touch_all<P: Replicable>(program: &P, waiting: &mut [(P::Record, P::Probe)]) {
+    for look in 0.. {
+        let mut goes_on = false;
+        for (record, probe) in &mut *waiting {
+            goes_on |= program.touch(record, probe, look);
+        }
+        if !goes_on {
+            return;
+        }
+    }
 }
 
 /// Cycles of an own packet on one core of so many: the other lcore is their sequencer, and gives
@@ -337,10 +339,10 @@ impl<P: Replicable> Feeder<P> {
             for mbuf in burst.iter_mut() {
                 for core in 0..self.cores {
                     let meta = packet.next().expect("a trace goes on for ever");
-                    let numbered = self.sequencer.number(P::record(meta, SIDE, now), now);
+                    let assigned = self.sequencer.assign(P::record(meta, SIDE, now), now);
                     if core == 0 {
-                        let header = numbered.header(SIDE);
-                        room::write(mbuf.private_mut(), &header, self.sequencer.history(&numbered));
+                        let header = assigned.header(SIDE);
+                        room::write(mbuf.private_mut(), &header, assigned.history);
                     }
                 }
             }

@@ -144,7 +144,7 @@ where
             self.note("c2", cores, c2);
             let figure = replicated(lab, &trace, self.program(), cores);
             self.note("replicated", cores, figure);
-            let sequenced = sequence::<P>(lab, &trace, cores);
+            let sequenced = sequence::<P>(lab, &trace, cores, lab.run_cycles / 512);
             self.note("sequencer", cores, sequenced.parts.iter().sum());
         }
     }

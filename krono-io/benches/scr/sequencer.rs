@@ -7,37 +7,28 @@ use arrayvec::ArrayVec;
 use krono_core::frame::BURST_MAX;
 use krono_core::packet::{Layout, PacketMeta};
 use krono_core::parse::parse_into;
-use krono_core::router::{Admitted, Router};
 use krono_io::{Burst, Clock, PipeIn, PipeOut, Pool, pipe};
-use scr_sequencer::sequencer::{Numbered, Sequencer};
+use scr_sequencer::sequencer::Sequencer;
 use scr_sequencer::{Replicable, room};
 
 use crate::lcores::{Signal, both};
-use crate::traces::{Replay, Trace, router};
+use crate::traces::{Replay, Trace};
 use crate::{Lab, SIDE};
 
 /// A core's frames go into its pipe when they are so many, or when there is no more to do.
 const SEND_AT: usize = 32;
 
-/// Packets of a run, after an eighth as many that are not counted.
-const PACKETS: u64 = 1 << 19;
-
-/// Frames of a trace that the sequencer gets, over and over: half a MiB, so that it does not wait for a
-/// trace that no NIC reads.
-const FRAMES: usize = 1 << 13;
-
 /// Frames that a pipe holds.
 pub(crate) const PIPE_FRAMES: u32 = 512;
 
 /// The parts of a packet's way, in order, for the cycles of each.
-pub(crate) const PARTS: [&str; 4] = ["receive", "parse and admit", "number and write", "send"];
+pub(crate) const PARTS: [&str; 4] = ["receive", "parse and record", "number and write", "send"];
 
 /// What the loop works with. What kronod's has besides are counters, and what becomes of packets
-/// that are not for the program.
+/// that are not for a group.
 pub(crate) struct Numbering<P: Replicable> {
     sequencer: Sequencer<P::Record>,
     cores: Vec<Core>,
-    router: Router,
     packets: [(PacketMeta, Layout); BURST_MAX],
     records: [P::Record; BURST_MAX],
     /// What a history takes beside a frame, bytes.
@@ -58,7 +49,6 @@ impl<P: Replicable> Numbering<P> {
         let cores: Vec<Core> = pipes.into_iter().map(core).collect();
         Numbering {
             sequencer: Sequencer::new(cores.len(), history_max(cores.len())).expect("few cores"),
-            router: router(),
             packets: [(PacketMeta::default(), Layout::default()); BURST_MAX],
             records: [P::Record::default(); BURST_MAX],
             private: room::bytes_needed::<P::Record>(cores.len() - 1),
@@ -87,8 +77,6 @@ impl<P: Replicable> Numbering<P> {
             let frame = mbuf.frame();
             let is_good = parse_into(frame.bytes(), *frame.wire_len, meta, layout).is_ok();
             assert!(is_good, "traces have good frames only");
-            let admitted = self.router.admit(SIDE, meta, layout);
-            assert!(matches!(admitted, Ok(Admitted::Transit)), "and such that are for the program");
             *record = P::record(meta, SIDE, now);
         }
     }
@@ -96,14 +84,11 @@ impl<P: Replicable> Numbering<P> {
     #[inline]
     fn number_all(&mut self, burst: &mut Burst, clock: &Clock) {
         let now = clock.now();
-        let mut numbered = ArrayVec::<Numbered, BURST_MAX>::new();
-        for record in &self.records[..burst.len()] {
-            numbered.push(self.sequencer.number(*record, now));
-        }
-        for (mut mbuf, numbered) in burst.drain().zip(&numbered) {
-            let history = self.sequencer.history(numbered);
-            room::write(mbuf.private_mut(), &numbered.header(SIDE), history);
-            let core = &mut self.cores[numbered.core];
+        for (mut mbuf, record) in burst.drain().zip(&self.records) {
+            let assigned = self.sequencer.assign(*record, now);
+            let header = assigned.header(SIDE);
+            room::write(mbuf.private_mut(), &header, assigned.history);
+            let core = &mut self.cores[assigned.core];
             core.room -= 1;
             assert!(core.waiting.push(mbuf).is_ok(), "it is sent before it is full");
         }
@@ -166,15 +151,14 @@ pub(crate) struct Sequenced {
     pub(crate) drained: f64,
 }
 
-/// Numbers packets for so many cores, whose pipes the other lcore empties.
-pub(crate) fn sequence<P>(lab: &Lab, trace: &Arc<Trace>, cores: usize) -> Sequenced
+/// Numbers so many packets for as many cores, whose pipes the other lcore empties.
+pub(crate) fn sequence<P>(lab: &Lab, trace: &Arc<Trace>, cores: usize, packets: u64) -> Sequenced
 where
     P: Replicable + 'static,
 {
     let (ins, mut outs): (Vec<_>, Vec<_>) =
         (0..cores).map(|_| pipe(PIPE_FRAMES).expect("a pipe")).unzip();
     let (clock, trace, pool) = (lab.clock, trace.clone(), lab.pool.clone());
-    let packets = if lab.repeats > 1 { PACKETS } else { PACKETS / 64 };
     let done = Arc::new(Signal::default());
     let is_done = done.clone();
     let (sequenced, drained) = both(
@@ -197,20 +181,16 @@ fn number<P: Replicable>(
     packets: u64,
 ) -> Sequenced {
     let mut numbering = Box::new(Numbering::<P>::new(pipes));
-    let (mut replay, mut burst) = (Replay::of_first(FRAMES, trace, pool), Burst::new());
-    let mut run = |packets: u64| {
-        let mut cycles = [0; PARTS.len()];
-        let (mut numbered, start) = (0, clock.cycles());
-        while numbered < packets {
-            while !numbering.has_room() {
-                numbering.send_all(1);
-            }
-            numbered += numbering.turn(&mut replay, &mut burst, clock, &mut cycles);
+    let (mut replay, mut burst) = (Replay::new(trace, pool), Burst::new());
+    let mut cycles = [0; PARTS.len()];
+    let (mut numbered, start) = (0, clock.cycles());
+    while numbered < packets {
+        while !numbering.has_room() {
+            numbering.send_all(1);
         }
-        (numbered, cycles, clock.cycles() - start)
-    };
-    run(packets / 8);
-    let (numbered, cycles, taken) = run(packets);
+        numbered += numbering.turn(&mut replay, &mut burst, clock, &mut cycles);
+    }
+    let taken = clock.cycles() - start;
     numbering.send_all(1);
     let each = |cycles: u64| cycles as f64 / numbered as f64;
     Sequenced { parts: cycles.map(each), cycles: each(taken), drained: 0.0 }
@@ -226,7 +206,7 @@ fn drain<P: Replicable>(pipes: &mut [PipeOut], clock: &Clock, is_done: &Signal) 
         let start = clock.cycles();
         let polled = pipes[pipe].poll(&mut next);
         for mbuf in burst.iter() {
-            let (header, carried) = room::read::<P::Record>(mbuf.private(), 0).expect("written");
+            let (header, carried) = room::read::<P::Record>(mbuf.private()).expect("written");
             sum += header.sequence + carried.history.len() as u64;
             black_box(carried.history.newest(1).iter().next());
         }

@@ -44,9 +44,8 @@ impl Trace {
 
 /// Receives a trace: takes buffers from a pool and puts frames into them.
 pub(crate) struct Replay<'a> {
+    trace: &'a Trace,
     pool: &'a Pool,
-    /// The frames that come again and again.
-    frames: &'a [Line],
     /// Buffers for the next frames: a driver has its ring full of them, for the NIC to write into.
     ready: Burst,
     pub(crate) position: usize,
@@ -54,13 +53,7 @@ pub(crate) struct Replay<'a> {
 
 impl<'a> Replay<'a> {
     pub(crate) fn new(trace: &'a Trace, pool: &'a Pool) -> Self {
-        Replay { pool, frames: &trace.frames, ready: Burst::new(), position: 0 }
-    }
-
-    /// Of the first `count` frames only.
-    pub(crate) fn of_first(count: usize, trace: &'a Trace, pool: &'a Pool) -> Self {
-        let count = count.min(trace.frames.len());
-        Replay { frames: &trace.frames[..count], ..Replay::new(trace, pool) }
+        Replay { trace, pool, ready: Burst::new(), position: 0 }
     }
 
     /// Puts the next frames, or every `stride`th, into an empty burst: `count` of them, which is
@@ -71,7 +64,7 @@ impl<'a> Replay<'a> {
             return 0;
         }
         std::mem::swap(burst, &mut self.ready);
-        let frames = self.frames;
+        let frames = &self.trace.frames;
         for mbuf in burst.iter_mut() {
             let mut frame = mbuf.frame();
             assert!(frame.set_len(FRAME_BYTES as u16), "a buffer is longer");

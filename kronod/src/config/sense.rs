@@ -455,10 +455,8 @@ fn sizes_fit_in_memory(draft: &Draft, memory: &Memory<'_>, report: &mut Report) 
     let Some(buffers) = &eal.memory else { return };
     let sized = draft.shards.items.iter().filter_map(|shard| {
         let (bytes, place) = tables_of(shard, memory)?;
-        // A replica for each worker, and those that carry states between them.
-        let carriers = crate::scr::CARRIERS as u64;
-        let workers = shard.scr.as_ref().map(|scr| scr.workers.items.len() as u64);
-        let replicas = workers.map_or(1, |workers| workers + carriers);
+        // A replica for each worker, and one more that carries states between them.
+        let replicas = shard.scr.as_ref().map_or(1, |scr| 1 + scr.workers.items.len() as u64);
         Some((bytes.saturating_mul(replicas), place))
     });
     let sized: Vec<_> = sized.collect();

@@ -16,7 +16,7 @@ use scr_sequencer::sequencer::Sequencer;
 use scr_sequencer::wire::Codec;
 use scr_sequencer::{Replicated, trial};
 
-use super::handover::{CARRIERS, Handover};
+use super::handover::Handover;
 use super::in_band::InBand;
 use super::members::Members;
 use super::programs::GroupProgram;
@@ -228,7 +228,7 @@ impl<'c> GroupPlan<'c> {
         trial::check(&mut one, &mut other, &mut copy)
             .with_context(|| format!("shard {}", self.shard.id))?;
         drop((one, other, copy));
-        let shared = self.shared([make(Purpose::Work)?, make(Purpose::Work)?]);
+        let shared = self.shared(make(Purpose::Work)?);
         let (mut lanes, mut sources) = (Vec::new(), Vec::new());
         for core in 0..self.scr.workers.len() {
             sources.push(match self.scr.arrival {
@@ -263,9 +263,9 @@ impl<'c> GroupPlan<'c> {
         }
     }
 
-    fn shared<P: GroupProgram>(&self, carriers: [P; CARRIERS]) -> Shared<P> {
-        let carriers = carriers.map(|carrier| Replicated::new(carrier, self.history_max(), None));
-        let handover = Arc::new(Handover::new(carriers));
+    fn shared<P: GroupProgram>(&self, carrier: P) -> Shared<P> {
+        let carrier = Replicated::new(carrier, self.history_max(), None);
+        let handover = Arc::new(Handover::new(carrier));
         let group = match self.scr.arrival {
             Arrival::Plain { .. } => None,
             Arrival::Sequenced { format, log, .. } => Some(Group::new(format.cores, log, PATIENCE)),
@@ -304,8 +304,6 @@ impl<'c> GroupPlan<'c> {
             handover: shared.handover.clone(),
             members: Arc::new(Members::default()),
             handing_over_since: None,
-            asked: None,
-            without_state: 0,
             yields: self.yields,
             now: Moment::default(),
             polls: 0,
@@ -344,7 +342,6 @@ impl<'c> GroupPlan<'c> {
                 counters: Arc::new(Counters::new()),
             },
             handover: shared.handover.clone(),
-            watched: None,
             clock: self.clock,
             mailbox,
             yields: self.yields,

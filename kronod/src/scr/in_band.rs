@@ -20,26 +20,13 @@ pub(crate) struct InBand<P: Replicable> {
     expected: u64,
     /// Packets whose turn has not come yet, oldest first.
     waiting: VecDeque<Mbuf>,
-    /// Packets that came too late, one after the other.
-    pub(crate) late: u32,
 }
-
-/// So many packets too late one after the other are no delay any more, which ends with what was on its way
-/// and in queues: who sequences has begun to count anew.
-const LATE_MAX: u32 = 1 << 15;
 
 impl<P: Replicable> InBand<P> {
     /// The packets of `core` of a group.
     pub(crate) fn new(queue: RxQueue, side: Side, codec: Codec<P::Record>, core: usize) -> Self {
         let (expected, waiting) = (codec.first(core), VecDeque::with_capacity(BURST_MAX));
-        InBand { queue, side, codec, expected, waiting, late: 0 }
-    }
-
-    /// Counts a packet that came too late, and says why that was.
-    #[cold]
-    pub(crate) fn too_late(&mut self) -> DropReason {
-        self.late = self.late.saturating_add(1);
-        if self.late > LATE_MAX { DropReason::ScrRestarted } else { DropReason::ScrLate }
+        InBand { queue, side, codec, expected, waiting }
     }
 
     /// Looks for packets if none wait. Returns how many have come, and their bytes.

@@ -22,6 +22,5 @@ mod sequencing;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use handover::CARRIERS;
 pub(crate) use house::parts;
 pub(crate) use members::{Members, Membership};

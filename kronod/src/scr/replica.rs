@@ -11,7 +11,7 @@ use krono_io::{Burst, Clock, Mbuf, PipeOut};
 use scr_sequencer::recovery::{Search, Turn};
 use scr_sequencer::{Replicated, room};
 
-use super::handover::{GIVE_UP_NS, Handover, Wish};
+use super::handover::Handover;
 use super::in_band::InBand;
 use super::programs::GroupProgram;
 use crate::carrier::Carrier;
@@ -34,8 +34,6 @@ pub(crate) struct ReplicaWorker<P: GroupProgram> {
     pub(crate) run: Run,
     pub(crate) carrier: Carrier,
     pub(crate) handover: Arc<Handover<P>>,
-    /// The wish that was seen last, and since when.
-    pub(crate) watched: Option<(Wish, Moment)>,
     /// For neighbours, who are this core's own affair, and for what it costs.
     pub(crate) clock: Clock,
     pub(crate) mailbox: Mailbox,
@@ -135,7 +133,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
         match self.handover.wish() {
             Some(wish) if wish.core == self.core => {
                 self.has_packets_before(wish.behind)
-                    || !self.handover.receive(&mut self.shard.program, &wish)
+                    || !self.handover.receive(&mut self.shard.program)
             }
             _ => false,
         }
@@ -151,9 +149,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
     /// burst all are or none is, since the ring was empty when the state was asked for.
     #[cold]
     fn has_packets_before(&self, behind: u64) -> bool {
-        let near = self.shard.program.position();
-        let number =
-            |mbuf: &Mbuf| Some(room::read::<P::Record>(mbuf.private(), near).ok()?.0.sequence);
+        let number = |mbuf: &Mbuf| Some(room::read::<P::Record>(mbuf.private()).ok()?.0.sequence);
         match self.burst.iter().find_map(number) {
             Some(first) => first <= behind,
             // What has no number needs no state.
@@ -171,8 +167,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             }
             return self.run.push(mbuf, false);
         }
-        let near = self.shard.program.position();
-        let Ok((header, carried)) = room::read::<P::Record>(mbuf.private(), near) else {
+        let Ok((header, carried)) = room::read::<P::Record>(mbuf.private()) else {
             // Nobody but our own sequencer writes there.
             self.received(Side::Inside, &mbuf);
             return self.carrier.counters.dropped(DropReason::ScrHeaderBad);
@@ -188,14 +183,8 @@ impl<P: GroupProgram> ReplicaWorker<P> {
         }
         let turn = self.shard.program.offer(&carried, &mut |_| {});
         let Turn::Now(_) = turn else {
-            if is_nothing {
-                return;
-            }
             self.received(header.side, &mbuf);
-            // It came while this core waited for a state, which was given up.
-            let is_behind = turn == Turn::Behind;
-            let reason = if is_behind { DropReason::ScrHandover } else { DropReason::ScrLate };
-            return self.carrier.counters.dropped(reason);
+            return self.carrier.counters.dropped(DropReason::ScrLate);
         };
         if let Some(wish) = wish {
             self.handover.give(&mut self.shard.program, &wish, wish.behind);
@@ -248,17 +237,14 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             };
             let sequence = carried.sequence;
             match self.shard.program.offer(&carried, &mut |_| {}) {
-                Turn::Now(_) => {
-                    in_band.late = 0;
-                    self.run.push(in_band.take(Some(sequence)), true);
-                }
+                Turn::Now(_) => self.run.push(in_band.take(Some(sequence)), true),
                 Turn::Wait => break,
                 Turn::Late => {
                     drop(in_band.take(Some(sequence)));
-                    self.carrier.counters.dropped(in_band.too_late());
+                    self.carrier.counters.dropped(DropReason::ScrLate);
                 }
                 Turn::Behind => {
-                    self.ask_for_state();
+                    self.handover.ask(self.core, self.shard.program.position());
                     break;
                 }
             }
@@ -318,7 +304,7 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             return;
         }
         if self.shard.program.idle(&mut |_| {}) == Search::Behind {
-            self.ask_for_state();
+            self.handover.ask(self.core, self.shard.program.position());
         }
         match (&self.source, self.handover.wish()) {
             // It was the last to get a packet before the other joined, and no later one may come.
@@ -329,29 +315,6 @@ impl<P: GroupProgram> ReplicaWorker<P> {
             }
             (Source::InBand(_), _) => self.give_if_ahead(),
             _ => {}
-        }
-    }
-
-    /// Asks for the state of a core that is ahead, if one is.
-    #[cold]
-    fn ask_for_state(&mut self) {
-        if self.shard.program.is_passed() {
-            self.handover.ask(self.core, self.shard.program.position());
-        }
-    }
-
-    /// Withdraws a wish that has stood for too long: of this core, so that it asks another one, or of a
-    /// core that has died since it asked. Where there is a sequencer, that does so.
-    fn look_after_wish(&mut self) {
-        let Source::InBand(_) = self.source else { return };
-        let wish = self.handover.wish();
-        match (wish, self.watched) {
-            (Some(wish), Some((seen, since))) if wish == seen => {
-                if self.now.0.saturating_sub(since.0) >= GIVE_UP_NS {
-                    self.handover.withdraw(&wish);
-                }
-            }
-            _ => self.watched = wish.map(|wish| (wish, self.now)),
         }
     }
 
@@ -370,7 +333,6 @@ impl<P: GroupProgram> ReplicaWorker<P> {
     fn housekeep(&mut self) {
         self.carrier.do_duties(&mut self.shard.router, self.now);
         self.shard.program.program().publish(&self.carrier.counters);
-        self.look_after_wish();
         if let Some(mut letter) = self.mailbox.take() {
             letter.answer(self);
             self.mailbox.give_back(letter);

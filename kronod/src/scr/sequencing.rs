@@ -2,19 +2,17 @@
 
 use std::sync::Arc;
 
-use arrayvec::ArrayVec;
 use krono_core::counters::{Counter, CounterSnapshot, Counters};
 use krono_core::drop::DropReason;
-use krono_core::frame::BURST_MAX;
 use krono_core::packet::{Layout, PacketMeta, Side};
 use krono_core::parse::parse_into;
 use krono_core::router::{Admitted, Router};
 use krono_core::time::Moment;
 use krono_io::{Burst, Mbuf, PipeIn, Pool};
-use scr_sequencer::sequencer::{NUMBERED_MAX, Numbered, Sequencer};
+use scr_sequencer::sequencer::Sequencer;
 use scr_sequencer::{Replicable, room};
 
-use super::handover::{GIVE_UP_NS, Handover, Wish};
+use super::handover::Handover;
 use super::members::{Members, Membership};
 use crate::input::Input;
 use crate::mailbox::{
@@ -24,11 +22,6 @@ use crate::output::wire_bytes;
 
 /// Polls between two looks at what others want.
 const POLLS_PER_HOUSEKEEPING: u32 = 32;
-
-const _: () = assert!(BURST_MAX <= NUMBERED_MAX);
-
-/// A core's frames are handed over when they are so many, or when no more have come.
-const SEND_AT: usize = 32;
 
 /// So long other packets wait for a core that takes over a state. Then those that are far behind are
 /// left out: the one that was to give its state may have died.
@@ -56,13 +49,8 @@ pub(crate) struct Sequencing<P: Replicable> {
     pub(crate) members: Arc<Members>,
     /// A bit for each core that shall get packets, as far as it can take them.
     pub(crate) wanted: u64,
-    /// When the present handover began, as long as others wait for it.
+    /// When the present handover began.
     pub(crate) handing_over_since: Option<Moment>,
-    /// Who was the last to ask for a state, and when, until that is met or given up.
-    pub(crate) asked: Option<(usize, Moment)>,
-    /// A bit for each core that was given up when it waited for a state: what it got then it cannot
-    /// have done.
-    pub(crate) without_state: u64,
     pub(crate) yields: bool,
     pub(crate) now: Moment,
     pub(crate) polls: u32,
@@ -75,11 +63,9 @@ pub(crate) struct Sequencing<P: Replicable> {
 /// The way to a core.
 pub(crate) struct Lane {
     pipe: PipeIn,
-    /// Frames on their way to it, no more than there is room for.
+    /// Frames of the present burst, no more than there is room for.
     batch: Burst,
-    /// Frames that have their numbers and go into the batch when they have their histories.
-    owed: usize,
-    /// Frames that the pipe takes besides those, at least.
+    /// Frames that the pipe takes besides those of the batch, at least.
     room: usize,
     capacity: usize,
 }
@@ -88,54 +74,21 @@ impl Lane {
     /// A way through a pipe in which there is nothing yet.
     pub(crate) fn new(pipe: PipeIn) -> Self {
         let capacity = pipe.room();
-        Lane { pipe, batch: Burst::new(), owed: 0, room: capacity, capacity }
+        Lane { pipe, batch: Burst::new(), room: capacity, capacity }
     }
 
-    /// Whether the pipe takes another frame. The other end makes room all the time; to see that takes a
-    /// line from its CPU, so it is asked only when what was known is used up.
     #[inline]
-    fn has_room(&mut self) -> bool {
-        if self.room == 0 {
-            self.room = self.pipe.room() - self.batch.len() - self.owed;
-        }
-        self.room > 0
-    }
-
-    /// Whether the core has taken all that it got.
-    fn is_empty(&self) -> bool {
-        self.batch.is_empty() && self.pipe.room() == self.capacity
-    }
-
-    /// Keeps a place for a frame, which is put there soon.
-    #[inline]
-    fn reserve(&mut self) {
+    fn push(&mut self, mbuf: Mbuf) {
         self.room -= 1;
-        self.owed += 1;
-    }
-
-    #[inline]
-    fn put(&mut self, mbuf: Mbuf) {
-        self.owed -= 1;
         let pushed = self.batch.push(mbuf);
         debug_assert!(pushed.is_ok(), "a part of a burst, and no more copies, fit a burst");
         if self.batch.is_full() {
-            self.flush(1);
+            self.flush();
         }
     }
 
-    /// Puts a frame without a history.
     #[inline]
-    fn push(&mut self, mbuf: Mbuf) {
-        self.reserve();
-        self.put(mbuf);
-    }
-
-    /// Hands over what waits, if that is `least` frames or more.
-    #[inline]
-    fn flush(&mut self, least: usize) {
-        if self.batch.len() < least {
-            return;
-        }
+    fn flush(&mut self) {
         self.pipe.send(&mut self.batch);
         debug_assert!(self.batch.is_empty(), "there was room");
     }
@@ -161,9 +114,6 @@ impl<P: Replicable> Sequencing<P> {
         self.counters.add(Counter::Polls, 1);
         self.polls = self.polls.wrapping_add(1);
         self.is_idle = received.is_none();
-        if self.is_idle {
-            self.lanes.iter_mut().for_each(|lane| lane.flush(1));
-        }
         if self.is_idle || self.polls.is_multiple_of(POLLS_PER_HOUSEKEEPING) {
             self.housekeep();
         }
@@ -178,11 +128,8 @@ impl<P: Replicable> Sequencing<P> {
         // Cores had the buffers before; the usual history comes over while frames are parsed.
         burst.prefetch_to_write(room::bytes_needed::<P::Record>(self.lanes.len() - 1));
         self.counters.received(side, burst.len(), wire_bytes(burst));
-        // Under load several bursts go over together, since each time costs lines of the ring. A burst
-        // that is not full is the last there is for now.
-        let least = if burst.is_full() { SEND_AT } else { 1 };
+        self.lanes.iter_mut().for_each(|lane| lane.room = lane.pipe.room());
         let (mut meta, mut layout) = (PacketMeta::default(), Layout::default());
-        let mut numbered = ArrayVec::new();
         for mut mbuf in burst.drain() {
             let frame = mbuf.frame();
             if let Err(reason) = parse_into(frame.bytes(), *frame.wire_len, &mut meta, &mut layout)
@@ -191,42 +138,30 @@ impl<P: Replicable> Sequencing<P> {
                 continue;
             }
             match self.router.admit(side, &meta, &layout) {
-                Ok(Admitted::Transit) => {
-                    self.number(P::record(&meta, side, self.now), mbuf, &mut numbered);
-                }
+                Ok(Admitted::Transit) => self.number(P::record(&meta, side, self.now), side, mbuf),
                 Ok(Admitted::Arp) => self.tell_all(side, mbuf),
                 Ok(Admitted::Local) | Err(_) => self.pass_on(side, mbuf),
             }
         }
-        for (mut mbuf, numbered) in numbered {
-            let history = self.sequencer.history(&numbered);
-            room::write(mbuf.private_mut(), &numbered.header(side), history);
-            self.lanes[numbered.core].put(mbuf);
-        }
-        self.lanes.iter_mut().for_each(|lane| lane.flush(least));
+        self.lanes.iter_mut().for_each(Lane::flush);
         self.spent.clear();
         self.counters.worked(self.input.cycles().saturating_sub(started));
     }
 
-    /// Gives a packet its number, for the core whose turn it is and that takes it.
+    /// Gives a packet its number, and to the core whose turn it is and that takes it.
     #[inline]
-    fn number(
-        &mut self,
-        record: P::Record,
-        mbuf: Mbuf,
-        all: &mut ArrayVec<(Mbuf, Numbered), BURST_MAX>,
-    ) {
+    fn number(&mut self, record: P::Record, side: Side, mut mbuf: Mbuf) {
         if self.handing_over_since.is_some() && self.must_wait() {
             return self.discard(mbuf, DropReason::ScrHandover);
         }
         let Some(core) = self.core_with_room() else {
             return self.discard(mbuf, DropReason::ScrRingFull);
         };
-        let numbered = self.sequencer.number(record, self.now);
-        debug_assert_eq!(numbered.core, core);
+        let assigned = self.sequencer.assign(record, self.now);
+        debug_assert_eq!(assigned.core, core);
+        room::write(mbuf.private_mut(), &assigned.header(side), assigned.history);
         self.counters.add(Counter::Sent, 1);
-        self.lanes[core].reserve();
-        all.push((mbuf, numbered));
+        self.lanes[core].push(mbuf);
     }
 
     /// The core whose turn it is, past those whose rings are full.
@@ -234,7 +169,7 @@ impl<P: Replicable> Sequencing<P> {
     fn core_with_room(&mut self) -> Option<usize> {
         for _ in 0..self.lanes.len() {
             let core = self.sequencer.next_core()?;
-            if self.lanes[core].has_room() {
+            if self.lanes[core].room > 0 {
                 return Some(core);
             }
             self.sequencer.pass_over();
@@ -266,7 +201,7 @@ impl<P: Replicable> Sequencing<P> {
         let answering = self.sequencer.next_core();
         let others = self.sequencer.active() & !answering.map_or(0, |core| 1 << core);
         for core in (0..self.lanes.len()).filter(|core| others >> core & 1 != 0) {
-            let copy = self.lanes[core].has_room().then(|| copy(&self.pool, &mbuf)).flatten();
+            let copy = (self.lanes[core].room > 0).then(|| copy(&self.pool, &mbuf)).flatten();
             let Some(mut copy) = copy else {
                 self.counters.add(Counter::OriginatedLost, 1);
                 continue;
@@ -299,28 +234,22 @@ impl<P: Replicable> Sequencing<P> {
 
     /// Has a core join that shall, as soon as it has done what it got before and none else joins.
     fn look_after_handover(&mut self) {
-        let passed = |since: Moment| self.now.0 - since.0;
-        match self.handover.wish() {
-            Some(wish) if self.asked.is_some_and(|(_, at)| passed(at) >= GIVE_UP_NS) => {
-                self.give_up(&wish);
+        match (self.handover.wish(), self.handing_over_since) {
+            (Some(_), Some(since)) if self.now.0 - since.0 >= HANDOVER_NS => {
+                self.handing_over_since = None;
             }
-            Some(_) => {
-                self.handing_over_since =
-                    self.handing_over_since.filter(|since| passed(*since) < HANDOVER_NS);
-                if self.is_idle && passed(self.nudged) >= NUDGE_NS {
+            (Some(_), _) => {
+                if self.is_idle && self.now.0 - self.nudged.0 >= NUDGE_NS {
                     self.nudged = self.now;
                     self.nudge();
                 }
             }
-            None => {
+            (None, _) => {
                 self.handing_over_since = None;
-                if let Some((core, _)) = self.asked.take() {
-                    self.without_state &= !(1 << core);
-                }
                 let missing = self.wanted & !self.sequencer.active();
                 let is_ready = |core: &usize| {
                     let lane = &self.lanes[*core];
-                    missing >> core & 1 != 0 && lane.is_empty()
+                    missing >> core & 1 != 0 && lane.pipe.room() == lane.capacity
                 };
                 if let Some(core) = (0..self.lanes.len()).find(is_ready) {
                     self.join(core);
@@ -332,29 +261,12 @@ impl<P: Replicable> Sequencing<P> {
     fn join(&mut self, core: usize) {
         // One that was away for a moment only is told of what it missed.
         let (own, last) = (self.sequencer.sent_to(core), self.sequencer.last());
-        let has_state = self.without_state >> core & 1 == 0;
-        if has_state && self.sequencer.activate(core, own).is_ok() || !self.handover.ask(core, last)
-        {
+        if self.sequencer.activate(core, own).is_ok() || !self.handover.ask(core, last) {
             return;
         }
-        self.asked = Some((core, self.now));
         match self.sequencer.activate(core, last) {
             Ok(()) => self.handing_over_since = Some(self.now),
             Err(_) => self.wanted &= !(1 << core),
-        }
-    }
-
-    /// Leaves a core out that waits for a state in vain: whoever was to give it may have died. It drops
-    /// what it got meanwhile, and then asks again, for a later state, which another core may give.
-    #[cold]
-    fn give_up(&mut self, wish: &Wish) {
-        if !self.handover.withdraw(wish) {
-            return;
-        }
-        (self.asked, self.handing_over_since) = (None, None);
-        self.without_state |= 1 << wish.core;
-        if self.sequencer.is_active(wish.core) {
-            self.sequencer.deactivate(wish.core);
         }
     }
 
@@ -362,13 +274,13 @@ impl<P: Replicable> Sequencing<P> {
     /// another waits for its state, if no other packet does.
     #[cold]
     fn nudge(&mut self) {
+        self.lanes.iter_mut().for_each(|lane| lane.room = lane.pipe.room());
         let Some(core) = self.core_with_room() else { return };
         let Some(mut mbuf) = self.pool.alloc() else { return };
-        let numbered = self.sequencer.number(P::Record::default(), self.now);
-        let history = self.sequencer.history(&numbered);
-        room::write(mbuf.private_mut(), &numbered.header(Side::Inside), history);
+        let assigned = self.sequencer.assign(P::Record::default(), self.now);
+        room::write(mbuf.private_mut(), &assigned.header(Side::Inside), assigned.history);
         self.lanes[core].push(mbuf);
-        self.lanes[core].flush(1);
+        self.lanes[core].flush();
     }
 
     fn membership(&self) -> Membership {
@@ -381,7 +293,6 @@ impl<P: Replicable> Sequencing<P> {
 
     /// Frees what was received but not sprayed.
     fn shut_down(&mut self) {
-        self.lanes.iter_mut().for_each(|lane| lane.flush(1));
         let counters = &self.counters;
         self.input.take_unworked(|side, mbuf| {
             counters.received(side, 1, u64::from(mbuf.wire_len()));

@@ -28,7 +28,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::table::{Hashed, Inserted, Table, mix};
-use super::{Flow, FourTuple, Key, Marks, Mistake, Mistakes, Row, Shown};
+use super::{Flow, FourTuple, Marks, Mistake, Mistakes, Row, Shown};
 use crate::Replicable;
 
 /// The settings of a policer.
@@ -101,17 +101,12 @@ pub struct Record {
 
 const _: () = assert!(size_of::<Record>() == 18);
 
-impl Record {
-    #[inline(always)]
-    fn key(&self) -> Key {
-        self.tuple.key(self.marks)
-    }
-}
-
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Policed {
-    key: Key,
+    /// The key's words.
+    source: u64,
+    destination: u64,
     /// When the bucket will be full, on the fast clock.
     full_at: u64,
     dropped: u64,
@@ -173,19 +168,31 @@ impl Policer {
     fn bucket(&self, policed: &Policed) -> Option<Bucket> {
         let lacks = self.lacks(policed);
         (lacks > 0).then(|| Bucket {
-            flow: Flow::from_key(policed.key),
+            flow: Flow::from_words(policed.source, policed.destination),
             tokens: ((self.depth - lacks) / TOKEN) as u32,
             dropped: policed.dropped,
         })
     }
 
     fn hash_of(&self, record: &Record) -> Hashed {
-        record.key().hash(&self.key)
+        let (source, destination) = record.tuple.words(record.marks);
+        Hashed::new(&self.key, source, destination)
     }
 
     #[inline(always)]
     fn lacks(&self, policed: &Policed) -> u64 {
         lacks(policed, self.now, self.depth)
+    }
+
+    #[inline(always)]
+    fn find(&self, record: &Record, probe: &Probe) -> Option<u32> {
+        let (source, destination) = record.tuple.words(record.marks);
+        let eq = |flow: &Policed| (flow.source == source) & (flow.destination == destination);
+        if self.table.at(probe.place).is_some_and(eq) {
+            return Some(probe.place);
+        }
+        cold_path();
+        self.table.find(probe.hash.or(|| self.hash_of(record)), eq)
     }
 
     /// Lets the clocks go on to a record's time.
@@ -202,22 +209,13 @@ impl Policer {
         self.now = self.now.wrapping_add(u64::from(passed) * self.rate);
     }
 
-    /// A packet whose bucket is not where it seemed to be.
+    /// The first packet of a bucket that was full.
     #[cold]
     #[inline(never)]
-    fn search(&mut self, record: &Record, probe: &Probe) -> Verdict {
-        let (now, depth, key) = (self.now, self.depth, record.key());
-        let hash = probe.hash.or(|| self.hash_of(record));
-        match self.table.find(hash, |policed| policed.key == key) {
-            Some(place) => take(self.table.at_mut(place), now, depth),
-            None => self.enter(record),
-        }
-    }
-
-    /// The first packet of a bucket that was full.
     fn enter(&mut self, record: &Record) -> Verdict {
+        let (source, destination) = record.tuple.words(record.marks);
         let full_at = self.now.wrapping_add(TOKEN);
-        let policed = Policed { key: record.key(), full_at, dropped: 0 };
+        let policed = Policed { source, destination, full_at, dropped: 0 };
         let (now, depth) = (self.now, self.depth);
         let rank = |policed: &Policed| (lacks(policed, now, depth) == 0).then_some(0);
         match self.table.insert(self.hash_of(record), policed, rank) {
@@ -235,23 +233,6 @@ fn lacks(policed: &Policed, now: u64, depth: u64) -> u64 {
     // hours at the highest rate; then the bucket of a flow that was silent for so long and whose
     // place nobody took is not full for an instant.)
     select_unpredictable(lacks > depth, 0, lacks)
-}
-
-/// Takes a token out of a bucket, if there is one.
-#[inline(always)]
-fn take(policed: &mut Policed, now: u64, depth: u64) -> Verdict {
-    // As by `lacks`, but all outcomes are made before it is known which: the next packet of the same
-    // flow waits for this one. What lacks more than it can hold was full before now.
-    let lacks = policed.full_at.wrapping_sub(now);
-    let was_full = lacks.wrapping_sub(1) >= depth;
-    let is_dropped = !was_full & (lacks > depth - TOKEN);
-    let taken = select_unpredictable(is_dropped, 0, TOKEN);
-    let from = select_unpredictable(was_full, now, policed.full_at);
-    // A bucket that was full again begins anew.
-    let dropped = select_unpredictable(was_full, 0, policed.dropped);
-    policed.full_at = from.wrapping_add(taken);
-    policed.dropped = dropped + u64::from(is_dropped);
-    if is_dropped { Verdict::Drop(DropReason::RateExceeded) } else { Verdict::Pass }
 }
 
 impl Shown for Policer {
@@ -301,11 +282,17 @@ impl Program for Policer {
             return Verdict::Pass;
         }
         self.go_on(record.time.get());
-        let (now, depth, key) = (self.now, self.depth, record.key());
-        match self.table.get_mut(probe.place) {
-            Some(policed) if policed.key.is(key) => take(policed, now, depth),
-            _ => self.search(record, probe),
-        }
+        let Some(place) = self.find(record, probe) else { return self.enter(record) };
+        let (now, depth) = (self.now, self.depth);
+        let policed = self.table.at_mut(place);
+        let lacks = lacks(policed, now, depth);
+        // A bucket that was full again begins anew.
+        let dropped = select_unpredictable(lacks == 0, 0, policed.dropped);
+        let is_dropped = lacks + TOKEN > depth;
+        let taken = select_unpredictable(is_dropped, 0, TOKEN);
+        policed.full_at = now.wrapping_add(lacks + taken);
+        policed.dropped = dropped + u64::from(is_dropped);
+        if is_dropped { Verdict::Drop(DropReason::RateExceeded) } else { Verdict::Pass }
     }
 
     fn tick(&mut self, _: Ticks, _: &mut impl Events<()>) -> bool {
@@ -315,7 +302,6 @@ impl Program for Policer {
 
 impl Replicable for Policer {
     const NAME: &'static str = "bucket";
-    const TOUCHES_ONCE: bool = true;
 
     fn copy_from(&mut self, other: &Self) {
         self.table.copy_from(&other.table);

@@ -441,23 +441,28 @@ impl Conntrack {
         Hashed::new(&self.key, low, high)
     }
 
-    /// A segment whose connection is not where it seemed to be, or that is not a steady one of it.
+    #[inline(always)]
+    fn find(&self, record: &Record, probe: &Probe) -> Option<u32> {
+        let (low, high, _) = record.key();
+        let eq = |tracked: &Tracked| (tracked.low == low) & (tracked.high == high);
+        // An end that is all zeros would be equal to what a free place holds.
+        if self.table.at(probe.place).is_some_and(eq) & (high != 0) {
+            return Some(probe.place);
+        }
+        cold_path();
+        self.table.find(probe.hash.or(|| self.hash_of(record)), eq)
+    }
+
+    /// A segment that is not a steady one of a connection.
     #[cold]
     #[inline(never)]
-    fn turn(&mut self, record: &Record, probe: &Probe) -> Verdict {
-        let (now, (low, high, from)) = (record.now(), record.key());
-        let hash = probe.hash.or(|| self.hash_of(record));
-        let place = self.table.find(hash, |other| (other.low, other.high) == (low, high));
+    fn turn(&mut self, place: Option<u32>, record: &Record) -> Verdict {
+        let (now, (.., from)) = (record.now(), record.key());
         let live = place.filter(|place| {
             self.table.at(*place).is_some_and(|tracked| !now.reached(tracked.until))
         });
         let Some(live) = live else { return self.open(place, record) };
         let tracked = self.table.at_mut(live);
-        if tracked.is_steady(record) {
-            tracked.note_steady(from, record);
-            tracked.until = now.after(self.timeouts.established);
-            return Verdict::Pass;
-        }
         let before = tracked.state();
         let counts = tracked.advance(from, record);
         let state = tracked.state();
@@ -575,20 +580,17 @@ impl Program for Conntrack {
         }
         let now = record.now();
         self.now = now;
-        let ((low, high, from), until) = (record.key(), now.after(self.timeouts.established));
-        match self.table.get_mut(probe.place) {
-            // A free place holds zeros, of which nothing is a steady connection.
-            Some(tracked)
-                if (tracked.low ^ low | tracked.high ^ high == 0)
-                    & tracked.is_steady(record)
-                    & !now.reached(tracked.until) =>
-            {
+        let place = self.find(record, probe);
+        if let Some(at) = place {
+            let tracked = self.table.at_mut(at);
+            if tracked.is_steady(record) & !now.reached(tracked.until) {
+                let (.., from) = record.key();
                 tracked.note_steady(from, record);
-                tracked.until = until;
-                Verdict::Pass
+                tracked.until = now.after(self.timeouts.established);
+                return Verdict::Pass;
             }
-            _ => self.turn(record, probe),
         }
+        self.turn(place, record)
     }
 
     fn tick(&mut self, _: Ticks, _: &mut impl Events<()>) -> bool {
@@ -598,7 +600,6 @@ impl Program for Conntrack {
 
 impl Replicable for Conntrack {
     const NAME: &'static str = "conntrack";
-    const TOUCHES_ONCE: bool = true;
 
     fn copy_from(&mut self, other: &Self) {
         self.table.copy_from(&other.table);

@@ -197,19 +197,11 @@ impl Ddos {
         let Some(drained_at) = self.drained_at.get_mut(hash, address) else {
             return self.enter(hash, address);
         };
-        // As `level`, and with its packet; but all three outcomes are made before the level is known,
-        // since the next packet of the same source waits for the last one. Loud sources and others
-        // come in any order.
-        let (before, one_in) = (*drained_at, self.one_in);
-        let level = before.wrapping_sub(now);
-        let raised = select_unpredictable(
-            level > most - one_in,
-            now.wrapping_add(most),
-            before.wrapping_add(one_in),
-        );
-        let drained = select_unpredictable(level > most, now.wrapping_add(one_in), raised);
-        *drained_at = drained;
-        drained.wrapping_sub(now)
+        let level = level(*drained_at, now, most) + self.one_in;
+        // Loud sources and others come in any order.
+        let level = select_unpredictable(level > most, most, level);
+        *drained_at = now.wrapping_add(level);
+        level
     }
 
     #[cold]

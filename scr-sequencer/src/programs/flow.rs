@@ -2,12 +2,9 @@
 
 use std::net::Ipv4Addr;
 
-use krono_core::hash::HashKey;
 use krono_core::packet::{Endpoint, Kind, PacketMeta, Protocol, TcpFlags};
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
-
-use super::table::Hashed;
 
 /// One direction of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,18 +18,15 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// From the key of a table.
-    pub(super) fn from_key(Key { addresses, rest }: Key) -> Flow {
-        let protocol = match (rest >> 32) as u8 {
+    /// From the two words of a table's key.
+    pub(super) fn from_words(source: u64, destination: u64) -> Flow {
+        let protocol = match (source >> 48) as u8 {
             Marks::TCP => Protocol::Tcp,
             Marks::ICMP => Protocol::Icmp,
             _ => Protocol::Udp,
         };
-        let end = |address: u64, port: u64| {
-            Endpoint::new(Ipv4Addr::from_bits(address as u32), port as u16)
-        };
-        let source = end(addresses, rest);
-        Flow { protocol, source, destination: end(addresses >> 32, rest >> 16) }
+        let (source, destination) = (endpoint(source), endpoint(destination));
+        Flow { protocol, source, destination }
     }
 }
 
@@ -77,53 +71,19 @@ impl FourTuple {
     /// That of a packet.
     #[inline]
     pub fn new(meta: &PacketMeta) -> FourTuple {
-        let [src, dst] = [meta.src, meta.dst];
-        let addresses = u64::from(src.addr.to_bits()) | u64::from(dst.addr.to_bits()) << 32;
-        let ports = u32::from(src.port) | u32::from(dst.port) << 16;
-        // In the pieces in which `key` reads it, since it may do so at once.
-        let mut bytes = [0; size_of::<FourTuple>()];
-        bytes[..8].copy_from_slice(&addresses.to_le_bytes());
-        bytes[8..].copy_from_slice(&ports.to_le_bytes());
-        zerocopy::transmute!(bytes)
+        FourTuple {
+            src: meta.src.addr.to_bits().into(),
+            dst: meta.dst.addr.to_bits().into(),
+            sport: meta.src.port.into(),
+            dport: meta.dst.port.into(),
+        }
     }
 
-    /// The key of a flow in a table. It lies there as it comes in a record, so that two loads make it.
+    /// The two words of a table's key: the transport and the source, and the destination.
     #[inline(always)]
-    pub(super) fn key(&self, marks: Marks) -> Key {
-        let (addresses, ports) = self.as_bytes().split_at(8);
-        let addresses = u64::from_le_bytes(addresses.try_into().expect("8 bytes"));
-        let ports = u32::from_le_bytes(ports.try_into().expect("4 bytes"));
-        Key { addresses, rest: u64::from(ports) | u64::from(marks.protocol()) << 32 }
-    }
-}
-
-/// A flow as a table knows it; of no flow all is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C)]
-pub(super) struct Key {
-    /// The source's address, and above it the destination's.
-    addresses: u64,
-    /// The source's port, the destination's, and the transport, which is never 0.
-    rest: u64,
-}
-
-impl Key {
-    #[inline(always)]
-    pub(super) fn hash(self, key: &HashKey) -> Hashed {
-        Hashed::new(key, self.addresses, self.rest)
-    }
-
-    /// By this flows are put in order: transport, source, destination.
-    pub(super) fn order(self) -> impl Ord {
-        let Key { addresses, rest } = self;
-        let [source, destination] = [addresses as u32, (addresses >> 32) as u32];
-        ((rest >> 32), source, rest as u16, destination, (rest >> 16) as u16)
-    }
-
-    /// Whether two are equal, without a branch between.
-    #[inline(always)]
-    pub(super) fn is(self, other: Key) -> bool {
-        (self.addresses ^ other.addresses) | (self.rest ^ other.rest) == 0
+    pub(super) fn words(&self, marks: Marks) -> (u64, u64) {
+        let source = word(self.src, self.sport) | u64::from(marks.protocol()) << 48;
+        (source, word(self.dst, self.dport))
     }
 }
 

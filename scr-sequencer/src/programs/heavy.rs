@@ -25,7 +25,7 @@ use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::table::{Hashed, Inserted, Table, mix};
-use super::{Flow, FourTuple, Key, Marks, Mistake, Mistakes, Row, Shown};
+use super::{Flow, FourTuple, Marks, Mistake, Mistakes, Row, Shown};
 use crate::Replicable;
 
 /// The settings of a monitor.
@@ -93,17 +93,12 @@ pub struct Record {
 
 const _: () = assert!(size_of::<Record>() == 18);
 
-impl Record {
-    #[inline(always)]
-    fn key(&self) -> Key {
-        self.tuple.key(self.marks)
-    }
-}
-
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable)]
 #[repr(C)]
 struct Counted {
-    key: Key,
+    /// The key's words.
+    source: u64,
+    destination: u64,
     bytes: u64,
     /// The number of its latest packet, modulo 2^32.
     latest: u64,
@@ -158,7 +153,8 @@ impl Heavy {
     /// The flows that have carried most, up to `count`, the heaviest first. Allocates.
     pub fn top(&self, count: usize) -> Vec<Heaviness> {
         let mut flows: Vec<_> = self.table.iter().collect();
-        let order = |flow: &&Counted| (std::cmp::Reverse(flow.bytes), flow.key.order());
+        let order =
+            |flow: &&Counted| (std::cmp::Reverse(flow.bytes), flow.source, flow.destination);
         flows.sort_unstable_by_key(order);
         flows.truncate(count);
         flows.into_iter().map(Counted::heaviness).collect()
@@ -180,35 +176,32 @@ impl Heavy {
     }
 
     fn hash_of(&self, record: &Record) -> Hashed {
-        record.key().hash(&self.key)
+        let (source, destination) = record.tuple.words(record.marks);
+        Hashed::new(&self.key, source, destination)
     }
 
-    /// A packet whose flow is not where it seemed to be.
-    #[cold]
-    #[inline(never)]
-    fn search(&mut self, record: &Record, probe: &Probe, events: &mut impl Events<Heaviness>) {
-        let hash = probe.hash.or(|| self.hash_of(record));
-        let Some(place) = self.find(hash, record).or_else(|| self.enter(record)) else { return };
-        let (now, threshold) = (self.now, self.threshold);
-        count(self.table.at_mut(place), record, now, threshold, events);
-        if record.marks.ends() {
-            self.table.remove(place);
+    #[inline(always)]
+    fn find(&self, record: &Record, probe: &Probe) -> Option<u32> {
+        let (source, destination) = record.tuple.words(record.marks);
+        let eq = |flow: &Counted| (flow.source == source) & (flow.destination == destination);
+        if self.table.at(probe.place).is_some_and(eq) {
+            return Some(probe.place);
         }
-    }
-
-    fn find(&self, hash: Hashed, record: &Record) -> Option<u32> {
-        let key = record.key();
-        self.table.find(hash, |flow| flow.key == key)
+        cold_path();
+        self.table.find(probe.hash.or(|| self.hash_of(record)), eq)
     }
 
     /// Enters the flow of a packet, if it begins with it.
+    #[cold]
+    #[inline(never)]
     fn enter(&mut self, record: &Record) -> Option<u32> {
         let begins = record.marks.begins() || record.marks.protocol() != Marks::TCP;
         if !begins || record.marks.ends() {
             return None;
         }
         let hash = self.hash_of(record);
-        let flow = Counted { key: record.key(), bytes: 0, latest: self.now.into() };
+        let (source, destination) = record.tuple.words(record.marks);
+        let flow = Counted { source, destination, bytes: 0, latest: self.now.into() };
         let (now, threshold, idle) = (self.now, self.threshold, self.idle);
         let rank = |flow: &Counted| {
             let is_idle = now.wrapping_sub(flow.latest as u32) >= idle;
@@ -224,31 +217,13 @@ impl Heavy {
             Inserted::Replaced(_) => self.replaced += 1,
             Inserted::Refused => self.unfollowed += 1,
         }
-        self.find(hash, record)
-    }
-}
-
-/// Counts a packet of a flow.
-#[inline(always)]
-fn count(
-    flow: &mut Counted,
-    record: &Record,
-    now: u32,
-    threshold: u64,
-    events: &mut impl Events<Heaviness>,
-) {
-    let before = flow.bytes;
-    flow.bytes = before.saturating_add(record.length.get().into());
-    flow.latest = now.into();
-    if before < threshold && flow.bytes >= threshold {
-        cold_path();
-        events.emit(flow.heaviness());
+        self.find(record, &Probe { hash, place: 0 })
     }
 }
 
 impl Counted {
     fn heaviness(&self) -> Heaviness {
-        Heaviness { flow: Flow::from_key(self.key), bytes: self.bytes }
+        Heaviness { flow: Flow::from_words(self.source, self.destination), bytes: self.bytes }
     }
 }
 
@@ -303,13 +278,20 @@ impl Program for Heavy {
             cold_path();
             return Verdict::Pass;
         }
-        let (now, threshold, key) = (self.now.wrapping_add(1), self.threshold, record.key());
-        self.now = now;
-        match self.table.get_mut(probe.place) {
-            Some(flow) if flow.key.is(key) & !record.marks.ends() => {
-                count(flow, record, now, threshold, events);
-            }
-            _ => self.search(record, probe, events),
+        self.now = self.now.wrapping_add(1);
+        let Some(place) = self.find(record, probe).or_else(|| self.enter(record)) else {
+            return Verdict::Pass;
+        };
+        let flow = self.table.at_mut(place);
+        let before = flow.bytes;
+        flow.bytes = before.saturating_add(record.length.get().into());
+        flow.latest = self.now.into();
+        if before < self.threshold && flow.bytes >= self.threshold {
+            cold_path();
+            events.emit(flow.heaviness());
+        }
+        if record.marks.ends() {
+            self.table.remove(place);
         }
         Verdict::Pass
     }
@@ -321,7 +303,6 @@ impl Program for Heavy {
 
 impl Replicable for Heavy {
     const NAME: &'static str = "heavy";
-    const TOUCHES_ONCE: bool = true;
 
     fn copy_from(&mut self, other: &Self) {
         self.table.copy_from(&other.table);

@@ -136,28 +136,17 @@ pub struct Knock {
     /// Of each source that is not closed, how many knocks were right.
     knocks: Sources,
     key: HashKey,
-    /// By the number of knocks that were right.
-    sequence: [Next; KNOCKS_MAX + 1],
+    /// Of each number of knocks the next one: its port, and [`KNOCK`]. Behind the last one 0, which
+    /// no packet is.
+    sequence: [u32; KNOCKS_MAX + 1],
     open: u32,
     close_on_fin: bool,
     /// A bit for each port.
     protected: Box<[u64; 1 << 10]>,
 }
 
-/// What comes next.
-#[derive(Clone, Copy, Default)]
-struct Next {
-    /// The right knock: its port, and [`KNOCK`]. Behind the last one [`NONE`].
-    knock: u32,
-    /// How many are right if it is another packet.
-    otherwise: u32,
-}
-
 /// What makes a port a knock on it.
 const KNOCK: u32 = 1 << 16;
-
-/// What no packet is.
-const NONE: u32 = u32::MAX;
 
 impl Knock {
     /// A firewall that is closed to all.
@@ -166,11 +155,10 @@ impl Knock {
     /// All settings that it cannot take.
     pub fn new(config: &Config) -> Result<Knock, Vec<Mistake>> {
         config.check()?;
-        let mut sequence = [Next { knock: NONE, otherwise: 0 }; KNOCKS_MAX + 1];
+        let mut sequence = [0; KNOCKS_MAX + 1];
         for (next, port) in sequence.iter_mut().zip(&config.sequence) {
-            next.knock = u32::from(*port) | KNOCK;
+            *next = u32::from(*port) | KNOCK;
         }
-        sequence[config.sequence.len()].otherwise = config.sequence.len() as u32;
         let mut protected = Box::new([0; 1 << 10]);
         for port in config.protected.iter().cloned().flatten() {
             protected[usize::from(port) / 64] |= 1 << (port % 64);
@@ -215,15 +203,15 @@ impl Knock {
         if record.marks.protocol() != Marks::TCP {
             return knocks;
         }
-        let ends = self.close_on_fin & record.marks.ends();
-        if ends && knocks == self.open && self.is_protected(record.port.get()) {
-            return 0;
-        }
+        let closes =
+            self.close_on_fin && record.marks.ends() && self.is_protected(record.port.get());
+        let open = if closes { 0 } else { knocks };
         let port = u32::from(record.port.get());
         let knock = if record.marks.connects() { port | KNOCK } else { port };
-        let Next { knock: right, otherwise } = self.sequence[knocks as usize % (KNOCKS_MAX + 1)];
+        let is_right = knock == self.sequence[knocks as usize % self.sequence.len()];
+        let knocking = if is_right { knocks + 1 } else { 0 };
         // Sources that are open and others come in any order.
-        select_unpredictable(knock == right, knocks + 1, otherwise)
+        select_unpredictable(knocks == self.open, open, knocking)
     }
 
     /// Takes note that a source has come from `before` to `knocks`; false if there is no place for it.

@@ -31,7 +31,6 @@ mod table;
 
 use std::ops::Range;
 
-use flow::Key;
 pub use flow::{Flow, FourTuple, Marks};
 pub use prefixes::PrefixSet;
 

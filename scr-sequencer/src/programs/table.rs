@@ -13,7 +13,7 @@ use std::hint::{cold_path, select_unpredictable};
 use std::ops::Range;
 
 use krono_core::hash::HashKey;
-use krono_core::table::{equal_bytes, prefetch};
+use krono_core::table::prefetch;
 use zerocopy::{FromZeros, Immutable, IntoBytes};
 
 /// Entries of a set.
@@ -134,10 +134,11 @@ impl<E: Entry> Table<E> {
     #[inline(always)]
     pub(super) fn candidate(&self, hash: Hashed) -> u32 {
         let sets = [self.set(hash, 0), self.set(hash, 1)];
-        let equal = equal_bytes(sets.map(|set| self.tags[set]), hash.tag());
+        let [first, second] = sets.map(|set| first_matching(self.tags[set], hash.tag()));
         // Keys are in either as often, so nothing can predict a branch.
-        let set = select_unpredictable(equal as u8 != 0, sets[0], sets[1]);
-        (set * WAYS) as u32 + equal.trailing_zeros() % WAYS as u32
+        let is_first = first != 0;
+        let set = select_unpredictable(is_first, sets[0], sets[1]);
+        place(set, select_unpredictable(is_first, first, second))
     }
 
     /// Fetches the entry at a place.
@@ -152,12 +153,6 @@ impl<E: Entry> Table<E> {
     #[inline(always)]
     pub(super) fn at(&self, place: u32) -> Option<&E> {
         Some(&self.sets.get(place as usize / WAYS)?.0[place as usize % WAYS])
-    }
-
-    /// The entry at a place, which is all zeros if the place is free, to be changed.
-    #[inline(always)]
-    pub(super) fn get_mut(&mut self, place: u32) -> Option<&mut E> {
-        Some(&mut self.sets.get_mut(place as usize / WAYS)?.0[place as usize % WAYS])
     }
 
     /// The entry at a place that [`Table::find`] or [`Table::at`] gave.
@@ -277,6 +272,14 @@ const fn place(set: usize, matches: u64) -> u32 {
     (set * WAYS) as u32 + (matches.trailing_zeros() >> 3) % WAYS as u32
 }
 
+/// The highest bit of the first byte of `tags` that is `tag`, and perhaps others above; 0 if there is
+/// none (Mycroft's test for a zero byte).
+#[inline(always)]
+const fn first_matching(tags: u64, tag: u8) -> u64 {
+    let differs = tags ^ ONES.wrapping_mul(tag as u64);
+    differs.wrapping_sub(ONES) & !differs & HIGH
+}
+
 /// The highest bit of each byte of `tags` that is `tag`, and no other bits.
 #[inline(always)]
 const fn matching(tags: u64, tag: u8) -> u64 {
@@ -298,10 +301,11 @@ mod tests {
                 for (way, byte) in tags.to_le_bytes().into_iter().enumerate() {
                     assert_eq!(found >> (8 * way) & 0xff, if byte == tag { 0x80 } else { 0 });
                 }
-                let by_way = (0..WAYS).filter(|way| found >> (8 * way) & 0x80 != 0);
-                let expected = by_way.fold(0, |mask, way| mask | 1 << way);
-                assert_eq!(equal_bytes([tags, !tags], tag) & 0xff, expected);
-                assert_eq!(equal_bytes([!tags, tags], tag) >> WAYS, expected);
+                let first = first_matching(tags, tag);
+                assert_eq!(
+                    (first == 0, first.trailing_zeros()),
+                    (found == 0, found.trailing_zeros())
+                );
             }
         }
     }

@@ -163,10 +163,10 @@ impl<P: Replicable> Group<P> {
             Some((meta, side)) => P::record(meta, *side, arriving.moment),
             None => P::Record::default(),
         };
-        let numbered = self.sequencer.number(record, arriving.moment);
+        let assigned = self.sequencer.assign(record, arriving.moment);
         let mut private = vec![0; room::bytes_needed::<P::Record>(HISTORY_MAX)];
-        room::write(&mut private, &numbered.header(side), self.sequencer.history(&numbered));
-        let (core, sequence) = (numbered.core, numbered.sequence);
+        room::write(&mut private, &assigned.header(side), assigned.history);
+        let (core, sequence) = (assigned.core, assigned.sequence);
         self.cores[core].ring.push_back(Sent { arriving: *arriving, private });
         self.packets.insert(sequence, (record, None));
     }
@@ -202,16 +202,14 @@ impl<P: Replicable> Group<P> {
         while burst.len() < burst_max
             && let Some(sent) = self.cores[at].ring.front()
         {
-            let near = self.cores[at].replica.position();
-            let read = room::read::<P::Record>(&sent.private, near);
-            let (_, carried) = read.expect("as it was written");
+            let (_, carried) = room::read::<P::Record>(&sent.private).expect("as it was written");
             let (sequence, arriving) = (carried.sequence, sent.arriving);
             let joining = self.joining(self.cores[at].replica.position()..sequence);
             if !joining.is_empty() && !burst.is_empty() {
                 break;
             }
             let Core { replica, ring, .. } = &mut self.cores[at];
-            let (_, carried) = room::read(&ring[0].private, near).expect("as it was written");
+            let (_, carried) = room::read(&ring[0].private).expect("as it was written");
             match replica.offer(&carried, &mut |_| panic!("nothing is lost")) {
                 Turn::Now(_) => burst.push((sequence, arriving)),
                 Turn::Wait => break,

@@ -280,7 +280,7 @@ impl<'t, P: Replicable<Event: PartialEq + Debug>> World<'t, P> {
             core.queue.pop_front();
         }
         self.decide(at, &burst);
-        if search == Search::Behind && self.cores[at].replica.is_passed() {
+        if search == Search::Behind {
             self.adopt(at);
         }
     }

@@ -7,10 +7,9 @@ use krono_core::counters::Counter;
 use krono_core::drop::DropReason;
 use krono_core::frame::MemFrame;
 use krono_core::packet::{Mac, Side};
-use krono_core::parse::parse;
 use krono_core::router::{Route, Router, RouterConfig, SideConfig};
 use krono_core::shard::{Action, Outcomes, Scratch, Shard};
-use krono_core::time::{Moment, Ticks};
+use krono_core::time::Moment;
 use krono_io::mem::{self, Peer};
 use krono_io::{Burst, Clock, Pool};
 
@@ -24,21 +23,16 @@ use crate::scr::sequencing::Sequencing;
 pub(super) const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
 pub(super) const GATEWAY_MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 1, 0xfe], [2, 0, 0, 0, 2, 0xfe]];
 
-/// Public addresses of a translator.
-pub(super) const POOL: &str = "203.0.113.1/32";
-
 /// A configuration with this `scr` section, as one line of YAML.
 pub(super) fn config(scr: &str) -> Config {
-    let is_nat = scr.contains("program: nat");
-    let lcore = if scr.contains("in_band") { "" } else { "    lcore: 0\n" };
-    let nat = if is_nat { format!("    nat: {{ pool: [ {POOL} ] }}\n") } else { String::new() };
     let text = format!(
         "ports: [ {{ name: in, device: net_null0 }}, {{ name: out, device: net_null1 }} ]
 shards:
   - id: 0
-{lcore}    inside: {{ port: in, address: 10.0.0.1/24, routes: [ {{ prefix: 100.64.0.0/16, via: 10.0.0.254 }} ] }}
+    lcore: 0
+    inside: {{ port: in, address: 10.0.0.1/24, routes: [ {{ prefix: 100.64.0.0/16, via: 10.0.0.254 }} ] }}
     outside: {{ port: out, address: 192.0.2.1/24, routes: [ {{ prefix: 0.0.0.0/0, via: 192.0.2.254 }} ] }}
-{nat}    scr: {scr}
+    scr: {scr}
 "
     );
     match config::load_text("group.yaml", &text, &Memory::unlimited()) {
@@ -47,7 +41,7 @@ shards:
     }
 }
 
-pub(super) fn router(knows_neighbours: bool) -> RouterConfig {
+fn router(knows_neighbours: bool) -> RouterConfig {
     let side = |side: Side, address: &str, prefix: &str, via: &str| SideConfig {
         mac: Mac(MACS[side as usize]),
         address: address.parse().unwrap(),
@@ -79,8 +73,6 @@ pub(super) struct Bed<P: GroupProgram> {
     pub(super) now: Moment,
     /// The same program on one core, and what left it, by the number of each frame.
     single: Shard<P>,
-    /// The tick that it knows, and whether it has more to do for it.
-    ticked: (Option<Ticks>, bool),
     scratch: Box<Scratch<P>>,
     expected: BTreeMap<u32, Vec<u8>>,
     expected_drops: u64,
@@ -137,7 +129,6 @@ impl<P: GroupProgram> Bed<P> {
             burst: Burst::new(),
             now: Moment(1_000_000_000),
             single: Shard::new(Router::new(&router(true)), single),
-            ticked: (None, false),
             scratch: Box::default(),
             expected: BTreeMap::new(),
             expected_drops: 0,
@@ -158,11 +149,8 @@ impl<P: GroupProgram> Bed<P> {
         let mut frames = [MemFrame::new(frame)];
         let mut outcomes = Outcomes::new();
         let (now, scratch) = (self.now, &mut self.scratch);
-        let (meta, _) = parse(frame, frame.len() as u32).unwrap();
-        if let Some(tick) = P::time(&P::record(&meta, side, now))
-            && self.ticked != (Some(tick), false)
-        {
-            self.ticked = (Some(tick), self.single.program.tick(tick, &mut ()));
+        if let Some(tick) = P::time(&P::Record::default()) {
+            self.single.program.tick(tick, &mut ());
         }
         self.single.process(side, &mut frames[..], now, &mut (), scratch, &mut outcomes);
         match outcomes.iter().next().unwrap().action {
@@ -195,19 +183,6 @@ impl<P: GroupProgram> Bed<P> {
                 while !replica.turn(self.now) {}
             }
         }
-    }
-
-    /// Has the sequencer work on what is on the wire, a burst of each side at most.
-    pub(super) fn work(&mut self) {
-        if let Some(side) = self.sequencing.input.receive(&mut self.burst) {
-            self.sequencing.turn(Some(side), &mut self.burst, self.now);
-        }
-    }
-
-    /// Has a core do what it has got: how many packets that were since the start.
-    pub(super) fn polled(&mut self, core: usize) -> usize {
-        while !self.poll(core) {}
-        self.replicas[core].carrier.counters.snapshot().received() as usize
     }
 
     /// Puts a frame on the wire.

@@ -1,55 +1,30 @@
 //! Cores that join, leave, are too slow and die, while packets flow: every packet gets the verdict that
 //! one core would give it.
 
-use std::ops::RangeInclusive;
-
 use etherparse::PacketBuilder;
-use krono_core::carve;
-use krono_core::drop::DropReason;
 use krono_core::packet::Side;
-use krono_core::time::{Moment, Ticks};
-use krono_nat::config::{Config as NatConfig, Filtering, Firewall, Policy, Timeouts};
-use krono_nat::{Nat, Replica};
+use krono_core::time::Moment;
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use scr_sequencer::programs::{bucket, conntrack, ddos, heavy, knock};
-use zerocopy::IntoBytes;
 
-use super::bed::{Bed, GATEWAY_MACS, MACS, POOL, config};
+use super::bed::{Bed, GATEWAY_MACS, MACS, config};
 use crate::mailbox::{CoreChange, CoresRefused};
 use crate::scr::house::Purpose;
 use crate::scr::programs::GroupProgram;
 
-/// Who is inside, as those outside know them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Inside {
-    /// By their addresses.
-    Open,
-    /// By the address and some port of a translator.
-    Translated,
-}
-
-/// Ports of the translator: about two for each mapping that there can be.
-const PORTS: RangeInclusive<u16> = 1024..=1103;
-
 /// A frame of some source, with its number at its end.
-fn frame(side: Side, known: Inside, random: &mut impl Rng, number: u32) -> Vec<u8> {
+fn frame(side: Side, random: &mut impl Rng, number: u32) -> Vec<u8> {
     let (inside, outside) = (
         [100, 64, random.random_range(0..2), random.random_range(1..5)],
         [198, 51, 100, random.random_range(1..9)],
     );
-    let is_translated = side == Side::Outside && known == Inside::Translated;
-    let inside = if is_translated { [203, 0, 113, 1] } else { inside };
     let (from, to) = if side == Side::Inside { (inside, outside) } else { (outside, inside) };
     let ports = [
         [1024, 1025, 1026][random.random_range(0..3)],
         [22, 100, 101, 102, 443][random.random_range(0..5)],
     ];
-    let [sport, dport] = match side {
-        Side::Inside => [ports[1], ports[0]],
-        Side::Outside if is_translated => [ports[0], random.random_range(PORTS)],
-        Side::Outside => ports,
-    };
+    let [sport, dport] = if side == Side::Inside { [ports[1], ports[0]] } else { ports };
     let ip = PacketBuilder::ethernet2(GATEWAY_MACS[side as usize], MACS[side as usize])
         .ipv4(from, to, 64);
     let mut bytes = Vec::new();
@@ -84,7 +59,6 @@ fn run<P: GroupProgram>(
     make: impl FnMut(Purpose) -> anyhow::Result<P>,
     seen: &mut Seen,
 ) {
-    let known = if P::NAME == "nat" { Inside::Translated } else { Inside::Open };
     println!("KRONO_SEED={seed}");
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let config = config(scr);
@@ -95,7 +69,7 @@ fn run<P: GroupProgram>(
         let before = bed.sequencing.sequencer.active();
         bed.now = Moment(bed.now.0 + random.random_range(0..3_000_000));
         let side = Side::BOTH[random.random_range(0..2)];
-        let frame = frame(side, known, &mut random, number);
+        let frame = frame(side, &mut random, number);
         bed.arrive(side, &frame);
         for _ in 0..random.random_range(0..2 * cores) {
             let core = random.random_range(0..cores);
@@ -190,127 +164,4 @@ fn a_tracker_decides_as_on_one_core() {
     runs("program: conntrack", |seed, scr, seen| {
         run(seed, scr, |_| Ok(conntrack::Conntrack::new(&settings).unwrap()), seen);
     });
-}
-
-#[test]
-fn a_translator_gives_out_ports_as_on_one_core() {
-    let settings = NatConfig {
-        sessions: 4096,
-        subscribers: 16,
-        pool: vec![POOL.parse().unwrap()],
-        inside: vec!["100.64.0.0/16".parse().unwrap()],
-        ports: PORTS,
-        ports_per_subscriber: 80,
-        seed: [7; 32],
-        policy: Policy {
-            filtering: Filtering::EndpointIndependent,
-            hairpinning: true,
-            timeouts: Timeouts::default(),
-            exclude: vec![],
-            statics: vec![],
-            firewall: Firewall::default(),
-        },
-    };
-    let translator = |_| {
-        let memory = Box::leak(carve::heap(Nat::memory_bytes(&settings)).into_boxed_slice());
-        let nat = Nat::new(&settings, memory.as_mut_bytes(), Ticks(0));
-        Ok(Replica(nat.expect("no static mappings")))
-    };
-    runs("program: nat", |seed, scr, seen| run(seed, scr, translator, seen));
-}
-
-/// A group of three of which core 2 is out, has got its packets, and is to come back.
-fn with_one_out(bed: &mut Bed<heavy::Heavy>, numbers: &mut impl Iterator<Item = u32>) {
-    let mut random = ChaCha8Rng::seed_from_u64(5);
-    bed.change(CoreChange::Leave(2)).unwrap();
-    for number in numbers.take(60) {
-        bed.arrive(Side::Outside, &frame(Side::Outside, Inside::Open, &mut random, number));
-        (0..3).for_each(|core| while !bed.poll(core) {});
-    }
-    bed.change(CoreChange::Join(2)).unwrap();
-    bed.idle();
-}
-
-fn three_monitors() -> Bed<heavy::Heavy> {
-    let config = config("{ program: heavy, workers: [ 1, 2, 3 ], sequencer: { history: 8 } }");
-    Bed::new(&config, true, |_| Ok(heavy::Heavy::new(&Default::default()).unwrap()))
-}
-
-#[test]
-fn a_core_that_dies_while_it_copies_its_state_keeps_nobody_out() {
-    let mut bed = three_monitors();
-    let mut numbers = 0..;
-    with_one_out(&mut bed, &mut numbers);
-    // One has begun to copy, and is not heard of again.
-    let wish = bed.sequencing.handover.wish().expect("a core wants a state");
-    assert_eq!(wish.core, 2);
-    let copying = bed.sequencing.handover.begin_to_serve(&wish).expect("nobody else does");
-    let mut random = ChaCha8Rng::seed_from_u64(6);
-    let mut run = |bed: &mut Bed<_>, milliseconds: u64| {
-        for number in numbers.by_ref().take(100) {
-            bed.now = Moment(bed.now.0 + milliseconds * 10_000);
-            bed.arrive(Side::Outside, &frame(Side::Outside, Inside::Open, &mut random, number));
-            (0..3).for_each(|core| while !bed.poll(core) {});
-        }
-        bed.idle();
-    };
-    run(&mut bed, 1900);
-    assert_eq!(bed.sequencing.handover.wish(), Some(wish), "it is waited for");
-    run(&mut bed, 200);
-    (0..3).for_each(|_| run(&mut bed, 10));
-    assert_eq!(bed.sequencing.handover.wish(), None);
-    assert_eq!(bed.sequencing.sequencer.active(), 0b111, "another has given its state");
-    let dropped = |bed: &Bed<_>, reason| {
-        let counters = bed.replicas[2].carrier.counters.snapshot();
-        counters.dropped(reason)
-    };
-    let in_vain = dropped(&bed, DropReason::ScrHandover);
-    assert!(in_vain > 0, "what it had got in vain has a name");
-    run(&mut bed, 10);
-    assert_eq!(dropped(&bed, DropReason::ScrHandover), in_vain, "it has a state");
-    assert_eq!(dropped(&bed, DropReason::ScrLate), 0);
-    let [position, last] =
-        [bed.replicas[2].shard.program.position(), bed.sequencing.sequencer.last()];
-    assert!(last - position < 3, "it is behind packet {position} of {last}");
-    drop(copying);
-    bed.compare(&[]);
-}
-
-#[test]
-fn under_load_frames_go_over_together_and_none_is_left_behind() {
-    let mut bed = three_monitors();
-    let mut random = ChaCha8Rng::seed_from_u64(7);
-    let mut frame = |number| frame(Side::Outside, Inside::Open, &mut random, number);
-    // A burst that is full, and one that is not.
-    (0..64).for_each(|number| bed.wire(Side::Outside, &frame(number)));
-    bed.work();
-    let polled: usize = (0..3).map(|core| bed.polled(core)).sum();
-    assert_eq!(polled, 0, "each core's part waits for more");
-    (64..74).for_each(|number| bed.wire(Side::Outside, &frame(number)));
-    bed.work();
-    let polled: usize = (0..3).map(|core| bed.polled(core)).sum();
-    assert_eq!(polled, 74, "no more has come");
-    (0..64).for_each(|number| bed.wire(Side::Outside, &frame(number)));
-    bed.work();
-    bed.idle();
-    let polled: usize = (0..3).map(|core| bed.polled(core)).sum();
-    assert_eq!(polled, 74 + 64);
-}
-
-#[test]
-fn what_no_ring_takes_is_dropped_before_it_has_a_number_in_the_middle_of_a_burst_too() {
-    let config =
-        config("{ program: heavy, workers: [ 1, 2, 3 ], sequencer: { history: 99, ring: 16 } }");
-    let mut bed = Bed::new(&config, true, |_| Ok(heavy::Heavy::new(&Default::default()).unwrap()));
-    let mut random = ChaCha8Rng::seed_from_u64(8);
-    for number in 0..64 {
-        bed.wire(Side::Outside, &frame(Side::Outside, Inside::Open, &mut random, number));
-    }
-    bed.work();
-    bed.idle();
-    let counters = bed.sequencing.counters.snapshot();
-    assert_eq!(counters.dropped(DropReason::ScrRingFull), 64 - 3 * 16);
-    assert_eq!(bed.sequencing.sequencer.last(), 3 * 16);
-    let polled: usize = (0..3).map(|core| bed.polled(core)).sum();
-    assert_eq!(polled, 3 * 16);
 }

@@ -3,5 +3,4 @@
 mod allocations;
 mod bed;
 mod changing;
-mod in_band;
 mod neighbours;

@@ -61,15 +61,15 @@ pub(crate) fn run<P: Replicable>(codec: &Codec<P::Record>, args: &SequenceArgs) 
             Kind::ArpRequest | Kind::ArpReply => P::Record::default(),
             _ => P::record(&meta, args.side, now),
         };
-        let numbered = sequencer.number(record, now);
+        let assigned = sequencer.assign(record, now);
         sink.counts.numbered += 1;
-        if losses.takes(numbered.sequence) {
+        if losses.takes(assigned.sequence) {
             sink.counts.lost += 1;
             continue;
         }
-        let history = History::new(sequencer.history(&numbered));
-        let carried = Carried { sequence: numbered.sequence, moment: now, history };
-        sink.write(numbered.core, &carried, &frame)?;
+        let history = History::new(assigned.history);
+        let carried = Carried { sequence: assigned.sequence, moment: now, history };
+        sink.write(assigned.core, &carried, &frame)?;
     }
     let Sink { outputs, counts, .. } = sink;
     outputs.into_iter().try_for_each(Writer::finish)?;

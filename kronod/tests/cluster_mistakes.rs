@@ -60,7 +60,7 @@ fn little_is_enough_and_the_rest_may_be_said() {
         heartbeat: ms(10),
         silence: ms(100),
         converge: ms(3000),
-        master_ports: 75,
+        first_ports: 50,
         bird: None,
     };
     let peer = [192, 0, 2, 2].into();
@@ -73,7 +73,7 @@ fn little_is_enough_and_the_rest_may_be_said() {
         heartbeat: ms(1),
         silence: ms(5),
         converge: ms(600_000),
-        master_ports: 99,
+        first_ports: 99,
         bird: Some(BirdConfig {
             socket: "/run/bird/bird.ctl".into(),
             include: "/run/krono/bird.conf".into(),
@@ -90,7 +90,7 @@ fn little_is_enough_and_the_rest_may_be_said() {
     };
     let given = of(
         "cluster: { node: 65535, key: k, port: 1, heartbeat: 1ms, silence: 5ms, converge: 10m, \
-         master_ports: 99, bird: { include: /run/krono/bird.conf, subscribers: outside } }",
+         first_ports: 99, bird: { include: /run/krono/bird.conf, subscribers: outside } }",
         "twin: { master: 4, slave: 65535, side: inside, peer: 10.0.0.2, \
          next_hops: { inside: 10.255.0.1, outside: 10.255.1.1 } }",
     );
@@ -102,7 +102,7 @@ fn values_beyond_what_they_can_be() {
     check(
         &text(
             "cluster: { node: 0, port: 0, heartbeat: 0ms, silence: 61s, converge: 9ms, \
-             master_ports: 100, bird: { sockets: /b } }",
+             first_ports: 100, bird: { sockets: /b } }",
             "twin: { master: 65536, side: west, peer: 192.0.2, next_hops: {} }",
             "",
         ),
@@ -111,9 +111,9 @@ fn values_beyond_what_they_can_be() {
             "1: cluster.bird.sockets: sockets is not a key here; expected socket, which is the \
              nearest name",
             "1: cluster.converge: 9ms is out of range; expected a duration from 10ms to 600s",
+            "1: cluster.first_ports: 100 is out of range; expected a number from 1 to 99",
             "1: cluster.heartbeat: 0ms is out of range; expected a duration from 1ms to 1s",
             "1: cluster.key: missing; expected the path of a file",
-            "1: cluster.master_ports: 100 is out of range; expected a number from 1 to 99",
             "1: cluster.node: 0 is out of range; expected a number from 1 to 65535",
             "1: cluster.port: 0 is out of range; expected a number from 1 to 65535",
             "1: cluster.silence: 61s is out of range; expected a duration from 5ms to 60s",

@@ -21,7 +21,7 @@ pub(super) struct ClusterDraft {
     heartbeat: Option<Marked<Duration>>,
     silence: Option<Marked<Duration>>,
     converge: Option<Marked<Duration>>,
-    master_ports: Option<Marked<u8>>,
+    first_ports: Option<Marked<u8>>,
     /// `None` if it is not there.
     bird: Option<BirdDraft>,
 }
@@ -54,7 +54,7 @@ struct NextHopsDraft {
 /// Reads `cluster`; `None` if it is not there.
 pub(super) fn read(map: &Map<'_>, report: &mut Report) -> Option<ClusterDraft> {
     const KEYS: [&str; 8] =
-        ["node", "key", "port", "heartbeat", "silence", "converge", "master_ports", "bird"];
+        ["node", "key", "port", "heartbeat", "silence", "converge", "first_ports", "bird"];
     let (_, place) = map.node("cluster")?;
     let Some(map) = map.section("cluster", &KEYS, report) else {
         return Some(ClusterDraft::mistaken(place));
@@ -68,7 +68,7 @@ pub(super) fn read(map: &Map<'_>, report: &mut Report) -> Option<ClusterDraft> {
         heartbeat: map.or("heartbeat", ms(10), within(ms(1), ms(1000)), report),
         silence: map.or("silence", ms(100), within(ms(5), ms(60_000)), report),
         converge: map.or("converge", ms(3000), within(ms(10), ms(600_000)), report),
-        master_ports: map.or("master_ports", 75, values::number(1..=99), report),
+        first_ports: map.or("first_ports", 50, values::number(1..=99), report),
         bird: map.node("bird").map(|_| read_bird(&map, report)),
     })
 }
@@ -76,8 +76,8 @@ pub(super) fn read(map: &Map<'_>, report: &mut Report) -> Option<ClusterDraft> {
 impl ClusterDraft {
     fn mistaken(place: Place) -> ClusterDraft {
         let (node, key, port, heartbeat) = (None, None, None, None);
-        let (silence, converge, master_ports, bird) = (None, None, None, None);
-        ClusterDraft { place, node, key, port, heartbeat, silence, converge, master_ports, bird }
+        let (silence, converge, first_ports, bird) = (None, None, None, None);
+        ClusterDraft { place, node, key, port, heartbeat, silence, converge, first_ports, bird }
     }
 }
 
@@ -309,7 +309,7 @@ impl ClusterDraft {
             heartbeat: self.heartbeat?.value,
             silence: self.silence?.value,
             converge: self.converge?.value,
-            master_ports: self.master_ports?.value,
+            first_ports: self.first_ports?.value,
             bird,
         })
     }

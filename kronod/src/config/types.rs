@@ -154,9 +154,9 @@ pub struct ClusterConfig {
     pub silence: Duration,
     /// How long routes take to converge at most.
     pub converge: Duration,
-    /// Per cent of a shard's public ports that the half gives out which is the master by
-    /// preference; the other gives out the rest.
-    pub master_ports: u8,
+    /// Per cent of a shard's public ports that the half on the node with the lower number gives
+    /// out; the other gives out the rest.
+    pub first_ports: u8,
     /// The daemon that announces routes; without it routers have static ones, guarded by BFD.
     pub bird: Option<BirdConfig>,
 }

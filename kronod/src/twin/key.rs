@@ -28,6 +28,11 @@ fn read(path: &Path) -> Result<Key> {
         mode & 0o077 == 0,
         "others than its owner may use this file (mode {mode:03o}); expected mode 400 or 600"
     );
+    let (owner, own) = (about.uid(), rustix::process::geteuid().as_raw());
+    ensure!(
+        owner == 0 || owner == own,
+        "this file belongs to user {owner}, who may read it; expected root's"
+    );
     ensure!(about.len() <= 2 * DIGITS as u64, "this is too long for a key of {DIGITS} digits");
     let mut text = String::new();
     file.read_to_string(&mut text)?;
@@ -81,6 +86,17 @@ mod tests {
                 "others than its owner may use this file (mode {mode:03o}); expected mode 400 or 600"
             );
             assert_eq!(read_text(&good, mode).unwrap_err(), expected);
+        }
+        // Only root can give a file away.
+        if rustix::process::geteuid().is_root() {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("key");
+            fs::write(&path, &good).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(0o400)).unwrap();
+            std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+            let said = format!("{:#}", read_key(&path).unwrap_err());
+            let expected = "this file belongs to user 65534, who may read it; expected root's";
+            assert!(said.ends_with(expected), "{said}");
         }
         for bad in ["", &good[1..], &format!("{good}7"), &good.replace('7', "g")] {
             let said = read_text(bad, 0o600).unwrap_err();

@@ -89,9 +89,11 @@ impl Events<Event> for Sink<'_> {
     }
 }
 
-/// The part of a shard's ports that the half here gives out.
+/// The part of a shard's ports that the half here gives out. Whose is which follows from the numbers of
+/// the nodes and not from who is said to be the master, for both may be said to be that.
 pub(crate) fn part(cluster: &ClusterConfig, twin: &TwinConfig) -> Part {
-    Part { first_percent: cluster.master_ports, is_first: twin.master == cluster.node }
+    let is_first = cluster.node == twin.master.min(twin.slave);
+    Part { first_percent: cluster.first_ports, is_first }
 }
 
 /// The settings of the half of a shard that is here.

@@ -2,6 +2,7 @@
 //!
 //! A tick is 100 ms, so heartbeats are slow.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure, opt_out};
@@ -56,7 +57,7 @@ fn plan(node: u32) -> Plan {
         heartbeat: ms(100),
         silence: ms(100 * u64::from(SILENCE)),
         converge: ms(100 * u64::from(CONVERGE)),
-        master_ports: 75,
+        first_ports: 75,
         bird: None,
     };
     let twin =
@@ -305,17 +306,69 @@ fn a_drained_half_serves_until_routes_have_converged_and_loses_nothing() {
 }
 
 #[test]
+fn a_half_that_has_yielded_ends_no_session_whose_packets_it_does_not_see() {
+    let mut pair = Pair::settled();
+    let public = pair.out(1, "100.64.0.5:5000").expect("it is translated");
+    // Its time is 100 ticks.
+    pair.pass(92);
+    assert_eq!(pair.order(1, Order::Drain), Ok(()));
+    pair.pass(3);
+    assert_eq!(pair.out(2, "100.64.0.5:5000"), Some(public));
+    pair.pass(CONVERGE - 4);
+    assert_eq!(pair.roles(), [Role::Yielded, Role::Serving]);
+    assert_eq!([1, 2].map(|node| pair.bed(node).counters().of(Counter::Sessions)), [1, 1]);
+    assert_eq!(pair.out(2, "100.64.0.5:5000"), Some(public));
+}
+
+#[test]
 fn a_half_that_is_stopped_has_the_other_serve_at_once() {
     let mut pair = Pair::settled();
     let public = pair.out(1, "100.64.0.5:5000").expect("it is translated");
     // Nobody has been told of this session yet when the half ends.
     let late = pair.out(1, "100.64.0.6:5000").expect("it is translated");
     pair.bed(1).worker.shut_down();
+    pair.frozen[0] = true;
     pair.carry();
     pair.pass(1);
     assert_eq!(pair.roles()[1], Role::Serving);
     assert_eq!(pair.out(2, "100.64.0.5:5000"), Some(public));
     assert!(pair.back(2, late, "100.64.0.6:5000"));
+    // Likewise if there is nothing else to be told, and no heartbeat due.
+    let mut pair = Pair::settled();
+    pair.bed(1).worker.shut_down();
+    pair.frozen[0] = true;
+    pair.carry();
+    pair.pass(1);
+    assert_eq!(pair.roles()[1], Role::Serving);
+}
+
+#[test]
+fn two_that_are_both_configured_as_master_are_told_apart_and_share_no_port() {
+    let mut pair = Pair::of([1, 2].map(|node| {
+        let mut plan = plan(node);
+        let (_, twin) = plan.twin.as_mut().unwrap();
+        (twin.master, twin.slave) = (node, 3 - node);
+        plan
+    }));
+    pair.pass(30);
+    assert_eq!(pair.roles(), [Role::Serving, Role::Following]);
+    assert_eq!(pair.failover(1), Err(Unsafe::SamePlace(0)));
+    pair.is_cut = true;
+    pair.pass(2 * SILENCE);
+    assert_eq!(pair.roles(), [Role::Serving; 2]);
+    let mut given = HashSet::new();
+    for number in 0..500 {
+        for node in [1, 2] {
+            let new = format!("100.64.{node}.{}:{}", number % 2, 2000 + number);
+            let public = pair.out(node, &new).expect("a new session");
+            assert!(given.insert(public), "{public:?} has two owners");
+        }
+    }
+    pair.is_cut = false;
+    pair.pass(50);
+    // The one that took over has the higher epoch.
+    assert_eq!(pair.roles(), [Role::Following, Role::Serving]);
+    assert_eq!([1, 2].map(|node| pair.bed(node).counters().of(Counter::Sessions)), [1000; 2]);
 }
 
 #[test]
